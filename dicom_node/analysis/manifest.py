@@ -1,0 +1,123 @@
+"""What a bundle says of itself: ``models/NAME/manifest.toml``, read strictly.
+
+A bundle is a folder with ONNX files, this manifest, a stored reference (input and outputs)
+and a card. :mod:`dicom_node.analysis.bundle` loads it and holds it to its word.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dicom_node.errors import BundleError
+from dicom_node.series.normalisation import PercentileRule
+from dicom_node.series.volume import Contrast, Plane
+
+FILE_NAME = "manifest.toml"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(_Table):
+    """One ONNX network.
+
+    Attributes
+    ----------
+    file, sha256 : of the weights, relative to the bundle
+    input_name, output_name : tensors of the graph
+    layout : order of the axes of the input
+    size : side of the square input in pixels
+    opset : ONNX operator set of the file
+    threshold : a probability at or above it counts as positive
+    threshold_rule : in words, how the threshold was chosen
+    """
+
+    file: str
+    sha256: Sha256
+    input_name: str
+    output_name: str
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    size: Annotated[int, Field(ge=32, le=1024)]
+    opset: Annotated[int, Field(ge=7)]
+    threshold: Probability
+    threshold_rule: str
+
+
+class Reference(_Table):
+    """Stored squares and what the networks answered when the bundle was made.
+
+    The file is an ``.npz`` with ``detector_input`` (n, size, size) and ``detector_output`` (n,),
+    ``segmenter_input`` (n, size, size) and ``segmenter_output`` (n, size, size), all float32 or float16.
+    """
+
+    file: str
+    sha256: Sha256
+    tolerance: Annotated[float, Field(gt=0, lt=0.1)] = 1e-3
+
+
+class Origin(_Table):
+    """Where the weights come from."""
+
+    training_data: str
+    licence: str
+    made: str
+    commit: str
+    versions: dict[str, str]
+
+
+class Manifest(_Table):
+    """A bundle's manifest.
+
+    Attributes
+    ----------
+    name, version : the bundle; the folder has the same name
+    contrasts : MR contrasts it was trained for
+    planes : anatomical planes it was trained for
+    input : the normalisation of voxels, the same in training and node
+    detector, segmenter : Network
+    reference : Reference
+    origin : Origin
+    limitations : sentences for people, repeated in every report
+    figures : headline figures on unseen patients, as ``evaluate`` wrote them
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
+    planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
+    input: PercentileRule
+    detector: Network
+    segmenter: Network
+    reference: Reference
+    origin: Origin
+    limitations: str
+    figures: dict[str, float] = {}
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``folder/manifest.toml``.
+
+    Raises
+    ------
+    BundleError
+        When it is missing, is no TOML, or has unknown keys or bad values; each named.
+    """
+    path = folder / FILE_NAME
+    try:
+        with path.open("rb") as file:
+            return Manifest.model_validate(tomllib.load(file))
+    except FileNotFoundError:
+        raise BundleError(f"{path} is missing: {folder.name!r} is not a model bundle") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BundleError(f"{path} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BundleError(f"{path}: {wrong}") from None

@@ -1,0 +1,287 @@
+"""Typed configuration: one TOML file, overridden by ``DICOM_NODE_SECTION__KEY`` variables, read once.
+
+An unknown key or a bad value is refused at start with its path and what is permitted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.results.result_set import Kind
+from dicom_node.series.volume import Contrast
+
+ENVIRONMENT_PREFIX = "DICOM_NODE_"
+
+
+def _ae_title(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?", value):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash (PS3.5 6.2)")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("an IP address or a network such as 10.1.0.0/16") from None
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CalledAE(_Section):
+    """One AE title that the node answers to, and who may call it (empty: anybody)."""
+
+    ae_title: AETitle
+    calling_ae_titles: tuple[AETitle, ...] = ()
+    addresses: tuple[Network, ...] = ()
+
+
+class Receive(_Section):
+    """The C-STORE SCP.
+
+    Attributes
+    ----------
+    maximum_pdu : bytes, the length that we propose and the most that we take
+    maximum_associations, maximum_associations_per_host : at one time
+    pdu_timeout_s : for one whole PDU once its first byte is there, and for a TLS or A-ASSOCIATE opening
+    idle_timeout_s : an association without a message is aborted after it
+    maximum_object_mb : a larger data set is refused with A700H
+    minimum_free_mb : below it, associations are refused as transient
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    called: Annotated[tuple[CalledAE, ...], Field(min_length=1)] = (CalledAE(ae_title="DICOM_NODE"),)
+    maximum_pdu: Annotated[int, Field(ge=16384, le=1 << 20)] = 131072
+    maximum_associations: PositiveInt = 64
+    maximum_associations_per_host: PositiveInt = 32
+    pdu_timeout_s: PositiveFloat = 30.0
+    idle_timeout_s: PositiveFloat = 300.0
+    maximum_object_mb: PositiveInt = 2048
+    minimum_free_mb: Annotated[int, Field(ge=0)] = 1024
+
+
+class Completion(_Section):
+    """When a series is complete.
+
+    Attributes
+    ----------
+    quiet_s : without a new instance
+    quiet_after_release_s : the same once the association was released and the slices have no gap
+    longest_s : after the first instance, the series is taken as it is
+    """
+
+    quiet_s: PositiveFloat = 20.0
+    quiet_after_release_s: PositiveFloat = 3.0
+    longest_s: PositiveFloat = 1800.0
+
+
+class Analysis(_Section):
+    """The models.
+
+    Attributes
+    ----------
+    models : folder of the bundles
+    device : ``auto`` takes CUDA where it works
+    threads : of the CPU, 0 for all cores
+    """
+
+    models: Path = Path("models")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class Match(_Section):
+    """What a series must be to fit a pipeline."""
+
+    contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
+    minimum_slices: PositiveInt = 10
+    called_ae_titles: tuple[AETitle, ...] = ()
+    series_description: Pattern | None = None
+
+
+class Pipeline(_Section):
+    """Which series go through which bundle, what is made of them, and where it goes.
+
+    Attributes
+    ----------
+    segment : slices that the segmenter sees: those the detector calls positive and their
+        neighbours, or all
+    minimum_lesion_ml : smaller regions are not reported
+    maximum_slices : a larger series gets a failed report
+    """
+
+    name: Name
+    match: Match
+    bundle: str
+    segment: Literal["positive", "all"] = "positive"
+    minimum_lesion_ml: Annotated[float, Field(ge=0)] = 0.1
+    maximum_slices: PositiveInt = 1000
+    outputs: tuple[Kind, ...] = (Kind.SEG, Kind.SC, Kind.SR)
+    destinations: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _always_reports(self) -> Self:
+        if Kind.SR not in self.outputs:
+            raise ValueError("outputs must hold 'sr': the report is the result, also when nothing is found")
+        return self
+
+
+class Destination(_Section):
+    """A C-STORE SCP that takes results.
+
+    Attributes
+    ----------
+    calling_ae_title : ours, as that SCP knows it
+    timeout_s : for connecting and for each answer
+    retry_first_s, retry_longest_s, retry_for_hours : exponential backoff with jitter
+    """
+
+    name: Name
+    ae_title: AETitle
+    host: str
+    port: Port
+    calling_ae_title: AETitle = "DICOM_NODE"
+    timeout_s: PositiveFloat = 30.0
+    retry_first_s: PositiveFloat = 2.0
+    retry_longest_s: PositiveFloat = 300.0
+    retry_for_hours: PositiveFloat = 72.0
+
+
+class Site(_Section):
+    """The institution.
+
+    Attributes
+    ----------
+    uid_salt : keeps result UIDs of two nodes apart that analyse the same images
+    """
+
+    uid_salt: str = "dicom-node"
+
+
+class Logging(_Section):
+    """Where the log goes: stderr, in one of two forms."""
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """All that can be set; ``config/node.toml`` explains each key."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    folder: Path = Path("var")
+    receive: Receive = Receive()
+    completion: Completion = Completion()
+    analysis: Analysis = Analysis()
+    pipelines: tuple[Pipeline, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    site: Site = Site()
+    log: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        known = [d.name for d in self.destinations]
+        for what, names in (("destinations", known), ("pipelines", [p.name for p in self.pipelines])):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{what}: the name {twice[0]!r} is used twice")
+        for pipeline in self.pipelines:
+            for name in pipeline.destinations:
+                if name not in known:
+                    listed = ", ".join(map(repr, known)) or "none"
+                    where = f"pipelines.{pipeline.name}.destinations"
+                    raise ValueError(f"{where}: {name!r} is not among [[destinations]] ({listed})")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file (which comes in as init values)."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a TOML file and the environment.
+
+    Relative paths in the file (``folder``, ``analysis.models``) are relative to the
+    current directory, as in a command line.
+
+    Raises
+    ------
+    ConfigurationError
+        Names the file, each wrong key by its path, and what is permitted.
+    """
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {os.strerror(error.errno or 0)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        lines = [f"  {_where(e['loc'])}{_what(e['msg'], e['type'])}" for e in error.errors()]
+        raise ConfigurationError("\n".join([f"{path}: {len(lines)} wrong", *lines])) from None
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    return f"{path}: " if path else ""
+
+
+def _what(message: str, kind: str) -> str:
+    return "unknown key; remove it or correct its spelling" if kind == "extra_forbidden" else message
