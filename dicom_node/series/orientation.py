@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dicom_node.series.volume import Plane
 
@@ -24,14 +24,9 @@ _DISPLAY = {
 }
 
 
-def nearest_plane(affine: NDArray[np.float64]) -> Plane:
-    """Name the anatomical plane whose normal is nearest to that of the slices.
-
-    Parameters
-    ----------
-    affine : (4, 4), maps (column, row, slice, 1) to LPS mm
-    """
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
+def nearest_plane(row_direction: ArrayLike, column_direction: ArrayLike) -> Plane:
+    """Name the anatomical plane whose normal is nearest to that of slices with these directions (LPS)."""
+    normal = np.cross(np.asarray(row_direction, float), np.asarray(column_direction, float))
     return _PLANE_OF_NORMAL[int(np.abs(normal).argmax())]
 
 
@@ -46,25 +41,22 @@ class Turn:
     def apply(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn (slices, rows, columns) to the standard display."""
         turned = slices.transpose(0, 2, 1) if self.transpose else slices
-        return np.ascontiguousarray(
-            turned[:, :: self._step(self.flip_rows), :: self._step(self.flip_columns)]
-        )
+        return np.ascontiguousarray(self._flip(turned))
 
     def undo(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn (slices, rows, columns) in the standard display back to the source's way."""
-        flipped = slices[:, :: self._step(self.flip_rows), :: self._step(self.flip_columns)]
+        flipped = self._flip(slices)
         return np.ascontiguousarray(flipped.transpose(0, 2, 1) if self.transpose else flipped)
 
-    @staticmethod
-    def _step(flip: bool) -> int:
-        return -1 if flip else 1
+    def _flip(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+        return slices[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
 
 def turn_to_display(affine: NDArray[np.float64]) -> Turn:
     """Find the turn that brings slices of this affine nearest to the standard display."""
     along_column_index = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
     along_row_index = affine[:3, 1] / np.linalg.norm(affine[:3, 1])
-    right, down = _DISPLAY[nearest_plane(affine)]
+    right, down = _DISPLAY[nearest_plane(along_column_index, along_row_index)]
     straight = abs(along_column_index @ right) + abs(along_row_index @ down)
     crossed = abs(along_column_index @ down) + abs(along_row_index @ right)
     transpose = bool(crossed > straight)

@@ -1,0 +1,85 @@
+"""Which MR contrast a frame shows: physics first, description second.
+
+The rules and their numbers are the node's documented policy (docs/series-selection.md).
+Times are in ms.
+"""
+
+from __future__ import annotations
+
+import re
+
+from dicom_node.series.headers import Frame
+from dicom_node.series.volume import Contrast
+
+_DESCRIPTIONS = (
+    (Contrast.FLAIR, re.compile(r"flair|dark.?fluid|tirm.*dark", re.IGNORECASE)),
+    (Contrast.T1, re.compile(r"\bt1|t1w|mprage|bravo|spgr|\btfe\b|\bvibe\b", re.IGNORECASE)),
+    (Contrast.T2, re.compile(r"\bt2|t2w", re.IGNORECASE)),
+)
+_POST = re.compile(r"post|\+\s?c\b|\bc\+|\bgd\b|gado|\bkm\b|t1.?ce\b|\bce\b|\+gd|contrast", re.IGNORECASE)
+_PRE = re.compile(r"\bpre\b|\bnative?\b|without|\bw/o\b|\bnon.?contrast\b", re.IGNORECASE)
+_NO_AGENT = {"", "none", "no", "n", "0", "without", "unknown"}
+
+
+def contrast_of(frame: Frame) -> tuple[Contrast, str]:
+    """Tell the contrast and why.
+
+    Returns
+    -------
+    contrast, and one sentence that names what decided it
+    """
+    weighting, reason = _by_physics(frame)
+    if weighting is Contrast.UNKNOWN:
+        weighting, reason = _by_description(frame)
+    if weighting is Contrast.T1 and (agent := _post_contrast(frame)):
+        return Contrast.T1CE, f"{reason}; {agent}"
+    return weighting, reason
+
+
+def post_contrast_is_known(frame: Frame) -> bool:
+    """Whether anything in the header speaks of a contrast agent, given or not."""
+    return bool(frame.text("ContrastBolusAgent") or _POST.search(_words(frame)) or _PRE.search(_words(frame)))
+
+
+def _by_physics(frame: Frame) -> tuple[Contrast, str]:
+    tr, te, ti = (frame.number(k) for k in ("RepetitionTime", "EchoTime", "InversionTime"))
+    sequence = set(frame.text("ScanningSequence").split("\\"))
+    echo = frame.text("EchoPulseSequence")  # enhanced MR: SPIN, GRADIENT, BOTH
+    inversion = "IR" in sequence or frame.text("InversionRecovery") == "YES"
+    gradient = "GR" in sequence or echo == "GRADIENT"
+    spin = "SE" in sequence or echo == "SPIN"
+
+    if tr is not None and tr > 3500 and ((ti or 0) > 1550 or (inversion and ti is None)):
+        told = f"TI {ti:g}" if ti is not None else "inversion recovery"
+        return Contrast.FLAIR, f"{told}, TR {tr:g}"
+    if gradient and inversion and ti is not None and 600 <= ti <= 950:
+        return Contrast.T1, f"inversion recovery gradient echo, TI {ti:g}"
+    if gradient and tr is not None and te is not None and te < 10 and tr < 25:
+        return Contrast.T1, f"gradient echo, TE {te:g}, TR {tr:g}"
+    if spin and not inversion and tr is not None and te is not None:
+        if te > 60 and tr > 2000:
+            return Contrast.T2, f"spin echo, TE {te:g}, TR {tr:g}"
+        if te < 30 and tr < 1000:
+            return Contrast.T1, f"spin echo, TE {te:g}, TR {tr:g}"
+    return Contrast.UNKNOWN, "sequence parameters tell no contrast"
+
+
+def _by_description(frame: Frame) -> tuple[Contrast, str]:
+    words = _words(frame)
+    for contrast, pattern in _DESCRIPTIONS:
+        if found := pattern.search(words):
+            return contrast, f"the description says {found.group()!r}"
+    return Contrast.UNKNOWN, "neither sequence parameters nor description tell the contrast"
+
+
+def _post_contrast(frame: Frame) -> str | None:
+    if frame.text("ContrastBolusAgent").strip().lower() not in _NO_AGENT:
+        return "ContrastBolusAgent is given"
+    words = _words(frame)
+    if not _PRE.search(words) and (found := _POST.search(words)):
+        return f"the description says {found.group()!r}"
+    return None
+
+
+def _words(frame: Frame) -> str:
+    return f"{frame.text('SeriesDescription')} {frame.text('ProtocolName')}".replace("_", " ")

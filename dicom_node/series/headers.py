@@ -1,0 +1,146 @@
+"""The frames of a series, seen alike whether single-frame or multi-frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
+
+from dicom_node.errors import SeriesRefused
+from dicom_node.series.volume import FrameReference
+
+SINGLE_FRAME = {MRImageStorage}
+MULTI_FRAME = {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
+
+# What enhanced MR objects call the same thing (PS3.3 C.8.13).
+_ENHANCED = {
+    "EchoTime": "EffectiveEchoTime",
+    "InversionTime": "InversionTimes",
+    "ImageType": "FrameType",
+    "DiffusionBValue": "DiffusionBValue",
+    "TemporalPositionIdentifier": "TemporalPositionIndex",
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a series: an instance, or one frame of a multi-frame instance.
+
+    Attributes
+    ----------
+    path : the file
+    header : the instance's data set without pixel data
+    index : of the frame in the file, from 0
+    """
+
+    path: Path
+    header: Dataset
+    index: int = 0
+
+    @property
+    def is_multiframe(self) -> bool:
+        """Whether its attributes are in functional groups."""
+        return self.header.SOPClassUID in MULTI_FRAME
+
+    @property
+    def reference(self) -> FrameReference:
+        """How others refer to it."""
+        number = self.index + 1 if self.is_multiframe else None
+        return FrameReference(str(self.header.SOPClassUID), str(self.header.SOPInstanceUID), number)
+
+    @cached_property
+    def _groups(self) -> list[Dataset]:
+        """Every functional group macro that applies to this frame, its own first (PS3.3 C.7.6.16)."""
+        items = [*self.header.get("PerFrameFunctionalGroupsSequence", [])[self.index : self.index + 1]]
+        items += self.header.get("SharedFunctionalGroupsSequence", [])
+        return [macro for item in items for element in item if element.VR == "SQ" for macro in element.value]
+
+    def get(self, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR
+        """Read an attribute by its single-frame keyword; None when absent, empty or not of its VR."""
+        if self.is_multiframe:
+            for name in (_ENHANCED.get(keyword, keyword), keyword):
+                for macro in self._groups:
+                    if (value := _value(macro, name)) is not None:
+                        return value
+        return _value(self.header, keyword)
+
+    def number(self, keyword: str) -> float | None:
+        """Read a decimal attribute, the first value where there are several; None when it is no number."""
+        value = self.get(keyword)
+        if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
+            value = value[0] if len(value) else None
+        try:
+            return None if value is None else float(value)
+        except (TypeError, ValueError):
+            return None
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """Read ``count`` decimal values; None unless exactly that many are there."""
+        value = self.get(keyword)
+        try:
+            values = tuple(float(v) for v in value)
+        except (TypeError, ValueError):
+            return None
+        return values if len(values) == count else None
+
+    def text(self, keyword: str) -> str:
+        """Read an attribute as text, several values joined by a backslash; empty when absent."""
+        value = self.get(keyword)
+        if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
+            return "\\".join(str(v) for v in value)
+        return "" if value is None else str(value)
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR
+    try:
+        value = dataset.get(keyword)
+    except (ValueError, TypeError, NotImplementedError):  # pydicom converts on access
+        return None
+    return None if value is None or value == "" else value
+
+
+def read_header(path: Path) -> Dataset:
+    """Read a file's data set up to its pixel data.
+
+    Raises
+    ------
+    SeriesRefused
+        When it is no DICOM file or its header cannot be parsed; the message names the file only.
+    """
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True)
+    except InvalidDicomError:
+        raise SeriesRefused(f"{path.name} is no DICOM file") from None
+    except Exception as error:  # noqa: BLE001 - a damaged header lets any kind out, with texts that quote it
+        raise SeriesRefused(f"the header of {path.name} cannot be read ({type(error).__name__})") from None
+
+
+def frames_of(path: Path, header: Dataset) -> list[Frame]:
+    """List the frames of one instance."""
+    if header.get("SOPClassUID") in MULTI_FRAME:
+        count = len(header.get("PerFrameFunctionalGroupsSequence", []))
+        return [Frame(path, header, index) for index in range(count)]
+    return [Frame(path, header)]
+
+
+def read_frames(paths: Iterable[Path]) -> list[Frame]:
+    """Read the headers of a series' files.
+
+    Raises
+    ------
+    SeriesRefused
+        Names the first file that cannot be read.
+    """
+    return [frame for path in paths for frame in frames_of(path, read_header(path))]

@@ -1,0 +1,27 @@
+"""The face of the series station: files in, a volume out."""
+
+from __future__ import annotations
+
+from dicom_node.series.geometry import Stack
+from dicom_node.series.pixels import read_voxels
+from dicom_node.series.volume import Contrast, MRVolume
+
+
+def read_volume(stack: Stack, contrast: Contrast) -> MRVolume:
+    """Read the voxels of an ordered stack.
+
+    Raises
+    ------
+    SeriesRefused
+        When pixel data cannot be decoded.
+    """
+    frames = stack.frames
+    headers = [frames[0].header] if frames[0].is_multiframe else [frame.header for frame in frames]
+    return MRVolume(
+        voxels=read_voxels(stack),
+        affine=stack.affine,
+        frames=tuple(frame.reference for frame in frames),
+        headers=tuple(headers),
+        contrast=contrast,
+        remarks=stack.remarks,
+    )
