@@ -1,0 +1,77 @@
+"""The start of a DICOM file: preamble and file meta information (PS3.10 7.1), packed by hand.
+
+It is written once for each image, and a library encoder takes longer for it than the
+disk does. Reading it back is rare and is left to pydicom.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pydicom.filereader import read_file_meta_info
+
+from dicom_node import __version__
+
+IMPLEMENTATION_CLASS_UID = "2.25.242175846409991003183301397226803548213"
+IMPLEMENTATION_VERSION_NAME = f"DICOM_NODE_{__version__}"[:16]
+
+_PREAMBLE = bytes(128) + b"DICM"
+# Preamble, prefix, and the group length element: tag, VR, length 4, value
+_GROUP_LENGTH = struct.Struct("<132sHH2sHL")
+
+
+@dataclass(frozen=True, slots=True)
+class AETitles:
+    """Who sent to whom."""
+
+    called: str
+    calling: str
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, titles: AETitles) -> bytes:
+    """Return everything before the data set.
+
+    The titles are kept so that a restarted node still knows by which of its AE titles
+    a series came.
+    """
+    elements = b"".join(
+        (
+            b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01",
+            _element(0x0002, b"UI", sop_class_uid),
+            _element(0x0003, b"UI", sop_instance_uid),
+            _element(0x0010, b"UI", transfer_syntax_uid),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            _element(0x0016, b"AE", titles.calling),
+            _element(0x0017, b"AE", titles.calling),
+            _element(0x0018, b"AE", titles.called),
+        )
+    )
+    return _GROUP_LENGTH.pack(_PREAMBLE, 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
+
+
+@lru_cache(maxsize=256)
+def _element(number: int, vr: bytes, value: str) -> bytes:
+    """Encode one short element of group 0002, explicit VR little endian, padded to even length."""
+    encoded = value.encode("ascii")
+    if len(encoded) % 2:
+        encoded += b"\0" if vr == b"UI" else b" "
+    return struct.pack("<HH2sH", 0x0002, number, vr, len(encoded)) + encoded
+
+
+def data_set_offset(descriptor: int) -> int:
+    """Return where the data set starts in a file that this module began."""
+    *_, length = _GROUP_LENGTH.unpack(os.pread(descriptor, _GROUP_LENGTH.size, 0))
+    return _GROUP_LENGTH.size + int(length)
+
+
+def read_titles(path: Path) -> AETitles:
+    """Read back who sent a received file to whom."""
+    meta = read_file_meta_info(path)
+    return AETitles(
+        called=str(meta.ReceivingApplicationEntityTitle), calling=str(meta.SendingApplicationEntityTitle)
+    )

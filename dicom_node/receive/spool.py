@@ -1,0 +1,336 @@
+"""Received instances on disk, by series.
+
+::
+
+    folder/
+      incoming/<n>.part                                   being received; worth nothing
+      series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     received, durable
+      series/<SeriesInstanceUID>/<SOPInstanceUID>.conflict-<digest>
+
+An instance is durable before anybody is told: the file's data is flushed, then the file
+gets its name, then the folder is flushed. What a crash leaves in ``incoming`` was never
+acknowledged and is swept away at start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import mmap
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from dicom_node.errors import InstanceRefused, StorageExhausted
+from dicom_node.receive.header import Header, Vector, is_uid, read_header
+from dicom_node.receive.part10 import AETitles, data_set_offset, file_meta, read_titles
+from dicom_node.receive.status import Status
+
+_MB = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What a C-STORE request says about the instance that follows."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    called_ae_title: str
+    calling_ae_title: str
+    association_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance that is on disk.
+
+    Attributes
+    ----------
+    position_mm, orientation : Image Position and Orientation (Patient), or None
+    path : the file with this very data set
+    is_new : False if the spool held the same data set already
+    is_conflict : another data set came with a SOP Instance UID that was taken; it is kept
+        beside the first and is no part of the series
+    """
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    position_mm: Vector | None
+    orientation: Vector | None
+    called_ae_title: str
+    calling_ae_title: str
+    association_id: int
+    path: Path
+    is_new: bool
+    is_conflict: bool = False
+
+
+class Spool:
+    """The folder of received instances.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there; one process at a time receives into it.
+    minimum_free_mb : int
+        Below it nothing more is taken in.
+    maximum_object_mb : int
+        A larger data set is refused.
+    """
+
+    def __init__(self, folder: Path, minimum_free_mb: int, maximum_object_mb: int = 2048) -> None:
+        self._incoming = folder / "incoming"
+        self._series = folder / "series"
+        self._minimum_free_bytes = minimum_free_mb * _MB
+        self._maximum_bytes = maximum_object_mb * _MB
+        self._numbers = itertools.count(1)
+        # Held only to look whether a name is taken and to take it
+        self._naming = threading.Lock()
+        for path in (folder, self._incoming, self._series):
+            path.mkdir(parents=True, exist_ok=True)
+        _flush_folder(folder)
+
+    def has_room(self) -> bool:
+        """Whether the file system has the free space that is to be left for others."""
+        return shutil.disk_usage(self._incoming).free >= self._minimum_free_bytes
+
+    def sweep(self) -> int:
+        """Remove what an earlier process left half received; return how many files."""
+        left = list(self._incoming.glob("*.part"))
+        for path in left:
+            path.unlink()
+        if left:
+            _log.info("spool_swept", files=len(left))
+        return len(left)
+
+    def series(self) -> list[str]:
+        """Return the Series Instance UIDs, sorted."""
+        return sorted(path.name for path in self._series.iterdir() if is_uid(path.name))
+
+    def instances(self, series_instance_uid: str) -> list[Path]:
+        """Return the files of a series, sorted by name; none if the series is not there."""
+        return sorted(self._folder(series_instance_uid).glob("*.dcm"))
+
+    def titles(self, series_instance_uid: str) -> AETitles:
+        """Return by which AE titles a series came.
+
+        Raises
+        ------
+        FileNotFoundError
+            The spool holds nothing of that series.
+        """
+        files = self.instances(series_instance_uid)
+        if not files:
+            raise FileNotFoundError(errno.ENOENT, "no instance of this series", series_instance_uid)
+        return read_titles(files[0])
+
+    def begin(self, incoming: Incoming) -> PartFile:
+        """Open a part file for an instance that is about to come.
+
+        Raises
+        ------
+        InstanceRefused
+            A UID of the request is not a UID.
+        StorageExhausted
+            There is no room.
+        """
+        if not is_uid(incoming.sop_instance_uid):
+            raise InstanceRefused("the SOP Instance UID is not a UID", Status.INVALID_OBJECT_INSTANCE)
+        if not self.has_room():
+            raise StorageExhausted("the spool's file system is below receive.minimum_free_mb")
+        path = self._incoming / f"{next(self._numbers)}.part"
+        return PartFile(self, incoming, path, self._maximum_bytes)
+
+    def _folder(self, series_instance_uid: str) -> Path:
+        if not is_uid(series_instance_uid):
+            raise InstanceRefused("the Series Instance UID is not a UID", Status.UIDS_DISAGREE)
+        return self._series / series_instance_uid
+
+    def _take_in(self, part: Path, descriptor: int, header: Header) -> tuple[Path, bool]:
+        """Give a flushed part file its place; return the place and whether it is new."""
+        folder = self._folder(header.series_instance_uid)
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            _flush_folder(self._series)
+        place = folder / f"{header.sop_instance_uid}.dcm"
+        with self._naming:
+            is_new = not place.exists()
+            if is_new:
+                part.rename(place)
+        if not is_new and not _same_data_set(descriptor, place):
+            # Named by its content, so that the same conflict sent ten times is kept once
+            place = folder / f"{header.sop_instance_uid}.conflict-{_digest(descriptor)}"
+            is_new = not place.exists()
+            part.rename(place)
+        # Also for a duplicate: whoever wrote the first file may not have flushed the folder yet
+        _flush_folder(folder)
+        return place, is_new
+
+
+class PartFile:
+    """One instance while it is being received: write, then `commit` or `discard`."""
+
+    def __init__(self, spool: Spool, incoming: Incoming, path: Path, maximum_bytes: int) -> None:
+        self._spool = spool
+        self._incoming = incoming
+        self._path = path
+        self._maximum_bytes = maximum_bytes
+        meta = file_meta(
+            incoming.sop_class_uid,
+            incoming.sop_instance_uid,
+            incoming.transfer_syntax_uid,
+            AETitles(incoming.called_ae_title, incoming.calling_ae_title),
+        )
+        self._meta_bytes = len(meta)
+        self._bytes = 0
+        with _room():
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._is_open = True
+        try:
+            self._append(meta)
+        except BaseException:
+            self.discard()
+            raise
+
+    def write(self, fragment: bytes | memoryview) -> None:
+        """Append to the data set.
+
+        Raises
+        ------
+        InstanceRefused
+            The data set is larger than the limit.
+        StorageExhausted
+            There is no room.
+        """
+        self._bytes += len(fragment)
+        if self._bytes > self._maximum_bytes:
+            raise InstanceRefused(
+                "the data set is larger than receive.maximum_object_mb", Status.OUT_OF_RESOURCES
+            )
+        self._append(fragment)
+
+    def commit(self) -> StoredInstance:
+        """Prove the data set whole, make it durable, and give it its name.
+
+        Raises
+        ------
+        InstanceRefused
+            The data set is damaged or is not what the request announced.
+        StorageExhausted
+            There is no room.
+        """
+        try:
+            header = self._read_header()
+            with _room():
+                os.fdatasync(self._descriptor)
+                place, is_new = self._spool._take_in(self._path, self._descriptor, header)
+        finally:
+            self.discard()
+        is_conflict = place.suffix != ".dcm"
+        if is_conflict:
+            _log.warning(
+                "instance_conflict",
+                sop_instance_uid=header.sop_instance_uid,
+                series_instance_uid=header.series_instance_uid,
+                calling_ae_title=self._incoming.calling_ae_title,
+            )
+        return StoredInstance(
+            sop_instance_uid=header.sop_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            study_instance_uid=header.study_instance_uid,
+            position_mm=header.position_mm,
+            orientation=header.orientation,
+            called_ae_title=self._incoming.called_ae_title,
+            calling_ae_title=self._incoming.calling_ae_title,
+            association_id=self._incoming.association_id,
+            path=place,
+            is_new=is_new,
+            is_conflict=is_conflict,
+        )
+
+    def discard(self) -> None:
+        """Close, and remove the part file unless it got its place; may be called twice."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._descriptor)
+            self._path.unlink(missing_ok=True)
+
+    def _append(self, data: bytes | memoryview) -> None:
+        with _room():
+            written = os.write(self._descriptor, data)
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+
+    def _read_header(self) -> Header:
+        if not self._bytes:
+            raise InstanceRefused("the data set is empty", Status.CANNOT_UNDERSTAND)
+        syntax = self._incoming.transfer_syntax_uid
+        with (
+            mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as file,
+            memoryview(file) as whole,
+            whole[self._meta_bytes :] as data,
+        ):
+            header = read_header(data, syntax, self._maximum_bytes)
+        if header.sop_class_uid != self._incoming.sop_class_uid:
+            raise InstanceRefused(
+                "the data set is of another SOP class than the request",
+                Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+            )
+        if header.sop_instance_uid != self._incoming.sop_instance_uid:
+            raise InstanceRefused("the data set is another instance than the request's", Status.UIDS_DISAGREE)
+        return header
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    """Turn a full disk or quota into the node's own error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageExhausted("the spool's file system is full") from None
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _data_set(descriptor: int) -> Iterator[bytes]:
+    """Read the data set of a file in chunks, without the file meta information."""
+    offset = data_set_offset(descriptor)
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, offset):
+        yield chunk
+        offset += len(chunk)
+
+
+def _same_data_set(descriptor: int, path: Path) -> bool:
+    """Compare without the file meta information: that differs with the sender."""
+    with path.open("rb") as file:
+        pairs = itertools.zip_longest(_data_set(descriptor), _data_set(file.fileno()))
+        return all(ours == theirs for ours, theirs in pairs)
+
+
+def _digest(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    for chunk in _data_set(descriptor):
+        digest.update(chunk)
+    return digest.hexdigest()[:16]
