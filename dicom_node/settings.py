@@ -28,6 +28,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from dicom_node.analysis.manifest import FILE_NAME as MANIFEST
+from dicom_node.analysis.manifest import read_manifest
 from dicom_node.errors import ConfigurationError
 from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import Contrast
@@ -61,6 +63,13 @@ Network = Annotated[str, AfterValidator(_network)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+def installed_models() -> Path:
+    """Find the bundles that came with the program: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "models"
+    return packaged if packaged.is_dir() else package.parent / "models"
 
 
 class _Section(BaseModel):
@@ -120,12 +129,12 @@ class Analysis(_Section):
 
     Attributes
     ----------
-    models : folder of the bundles
+    models : folder of the bundles; those that came with the program unless set
     device : ``auto`` takes CUDA where it works
     threads : of the CPU, 0 for all cores
     """
 
-    models: Path = Path("models")
+    models: Path = Field(default_factory=installed_models)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
 
@@ -251,6 +260,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file (which comes in as init values)."""
         return env_settings, init_settings
+
+
+def default_settings() -> Settings:
+    """Settings without a file: each installed bundle is a pipeline for what it was trained for.
+
+    Raises
+    ------
+    ConfigurationError, BundleError
+    """
+    settings = Settings()
+    folder = settings.analysis.models
+    manifests = [read_manifest(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+    if not manifests:
+        raise ConfigurationError(f"{folder} holds no model bundle")
+    pipelines = [Pipeline(name=m.name, bundle=m.name, match=Match(contrasts=m.contrasts)) for m in manifests]
+    return settings.model_copy(update={"pipelines": tuple(pipelines)})
 
 
 def load_settings(path: Path) -> Settings:

@@ -1,0 +1,240 @@
+"""The commands, a few lines each.
+
+Exit status: 0 done, 1 the work failed, 2 bad usage or configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from dicom_node import __version__
+from dicom_node.errors import BundleError, ConfigurationError, NodeError
+from dicom_node.log import configure_logging
+from dicom_node.settings import Settings, default_settings, load_settings
+
+if TYPE_CHECKING:
+    from dicom_node.workflow.ledger import Ledger
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they would show patient data
+    help="A DICOM node that runs brain-tumour models on MR series. Research use only.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="TOML file; without it, each installed bundle is a pipeline."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"dicom-node {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the whole program."""
+
+
+@app.command()
+def serve(config: Annotated[Path, typer.Option("--config", "-c", help="TOML file.")]) -> None:
+    """Run the node until SIGTERM or Ctrl-C."""
+    with _errors():
+        settings = load_settings(config)
+        configure_logging(settings.log.format, settings.log.level)
+        from dicom_node.node import serve as run
+
+        run(settings)
+
+
+@app.command()
+def analyse(
+    folder: Annotated[Path, typer.Argument(help="Holds DICOM files of one or more series.")],
+    target: Annotated[Path, typer.Option("--out", "-o", help="Each series gets a subfolder.")],
+    config: Config = None,
+) -> None:
+    """Analyse the series in a folder, without the network."""
+    with _errors():
+        _need_folder(folder)
+        settings = _settings(config)
+        from dicom_node.workflow.folder import analyse_folder
+        from dicom_node.workflow.stations import Stations
+
+        failed = False
+        found = False
+        for one in analyse_folder(Stations(settings), folder, target):
+            found = True
+            failed |= one.failed
+            word = "failed" if one.failed else "skipped" if one.worked is None else "analysed"
+            out.print(f"{one.series_instance_uid}: {word}: {one.detail}", markup=False)
+    if not found:
+        err.print(f"no DICOM series in {folder}", markup=False)
+        raise typer.Exit(2)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def send(
+    folder: Annotated[Path, typer.Argument(help="DICOM files; subfolders too.")],
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT")],
+    called: Annotated[str, typer.Option(help="AE title of the peer.")],
+    calling: Annotated[str, typer.Option(help="AE title of ours.")] = "DICOM_NODE_SEND",
+) -> None:
+    """Send files by C-STORE, as a PACS would."""
+    with _errors():
+        _need_folder(folder)
+        from dicom_node.deliver.cstore import Peer, send_files
+        from dicom_node.workflow.folder import find_series
+
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigurationError(f"{address!r} is no HOST:PORT")
+        paths = [path for series in find_series(folder).values() for path in series]
+        if not paths:
+            raise ConfigurationError(f"no DICOM files in {folder}")
+        peer = Peer(called, host, int(port), calling)
+        with Progress(console=err) as progress:
+            sent = 0
+            for _ in progress.track(send_files(peer, paths), total=len(paths), description="C-STORE"):
+                sent += 1
+        out.print(f"{sent} of {len(paths)} files stored by {peer}", markup=False)
+
+
+@app.command()
+def status(config: Config = None, limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
+    """Show the series of this node and what became of them, the latest first."""
+    with _errors(), _ledger(_settings(config)) as ledger:
+        table = Table("series", "images", "state", "outcome", "detail", "deliveries", "updated (UTC)")
+        for entry in ledger.entries(limit=limit):
+            sent = ", ".join(
+                f"{d.destination}: {d.state}" + (f" ({d.attempts}: {d.detail})" if d.detail else "")
+                for d in entry.deliveries
+            )
+            table.add_row(
+                entry.series_instance_uid,
+                str(entry.instances),
+                entry.state,
+                entry.outcome or "",
+                entry.detail,
+                sent,
+                f"{entry.updated_at:%Y-%m-%d %H:%M:%S}",
+            )
+        out.print(table)
+
+
+@app.command()
+def explain(
+    series_uid: Annotated[str, typer.Argument(help="SeriesInstanceUID.")], config: Config = None
+) -> None:
+    """Show what the selection rules said of a series."""
+    with _errors(), _ledger(_settings(config)) as ledger:
+        entries = ledger.entries(series_instance_uid=series_uid)
+        if not entries:
+            raise ConfigurationError(f"this node's book has no complete series {series_uid}")
+        for entry in entries:
+            out.print(f"{entry.instances} images, {entry.state}: {entry.detail}", markup=False)
+            for verdict in entry.trace:
+                mark = "yes" if verdict.passed else "NO "
+                out.print(f"  {mark} {verdict.rule}: {verdict.detail}", markup=False)
+
+
+@app.command()
+def check_config(path: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+    """Check a configuration file and the bundles that it names."""
+    with _errors():
+        settings = load_settings(path)
+        from dicom_node.workflow.stations import load_bundles
+
+        load_bundles(settings.analysis, settings.pipelines)
+        for pipeline in settings.pipelines:
+            to = ", ".join(pipeline.destinations) or "nowhere: results stay in the folder"
+            out.print(f"pipeline {pipeline.name}: bundle {pipeline.bundle}, to {to}", markup=False)
+        out.print(f"{path} is valid", markup=False)
+
+
+@app.command()
+def selftest(config: Config = None) -> None:
+    """Qualify the installation: the phantom through the bundles against its known lesion."""
+    with _errors():
+        settings = _settings(config)
+        from dicom_node.trial.selftest import qualify
+
+        table = Table("bundle", "check", "result", "detail")
+        checks = qualify(settings)
+        for check in checks:
+            table.add_row(check.bundle, check.what, "passed" if check.passed else "FAILED", check.detail)
+        out.print(table)
+        passed = bool(checks) and all(check.passed for check in checks)
+        out.print(f"dicom-node {__version__}: installation {'passed' if passed else 'did NOT pass'}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    series: Annotated[Path | None, typer.Option(help="A folder with one MR series; else a phantom.")] = None,
+    target: Annotated[Path, typer.Option("--out", "-o", help="Emptied first.")] = Path("demo-out"),
+) -> None:
+    """Send a series to a node and see its result come back to an archive, on loopback."""
+    with _errors():
+        configure_logging("console", "error")
+        settings = default_settings()
+        from dicom_node.trial.demo import demonstrate
+        from dicom_node.trial.demo_report import show
+
+        show(out, demonstrate(target, settings, series))
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Say what is wrong in one sentence, not in a traceback."""
+    try:
+        yield
+    except (ConfigurationError, BundleError) as error:
+        err.print(f"dicom-node: {error}", markup=False)
+        raise typer.Exit(2) from None
+    except NodeError as error:
+        err.print(f"dicom-node: {error}", markup=False)
+        raise typer.Exit(1) from None
+
+
+def _settings(config: Path | None) -> Settings:
+    configure_logging("console", "warning")
+    return default_settings() if config is None else load_settings(config)
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
+    from dicom_node.workflow.ledger import Ledger
+
+    path = settings.folder / "ledger.sqlite"
+    if not path.exists():
+        raise ConfigurationError(f"{path} is not there: no node has run with this configuration")
+    ledger = Ledger(path)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _need_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder")

@@ -1,0 +1,145 @@
+"""C-STORE SCU: files to a peer over one association (PS3.4 Annex B)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from dicom_node import __version__
+from dicom_node.errors import DeliveryRefused, DestinationUnavailable, PermanentError
+
+_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+# Response statuses (PS3.4 B.2.3, PS3.7 C.4).
+_STORED = {0x0000, 0xB000, 0xB006, 0xB007}
+_DUPLICATE = 0x0111  # it has the instance: done
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+
+_REJECTED_TRANSIENT = 2  # A-ASSOCIATE-RJ result (PS3.8 9.3.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another application entity.
+
+    Attributes
+    ----------
+    ae_title, host, port : of the peer
+    calling_ae_title : ours
+    timeout_s : for connecting and for each answer
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str
+    timeout_s: float = 30.0
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+def send_files(peer: Peer, paths: Sequence[Path]) -> Iterator[Path]:
+    """Send files in order over one association and yield each once the peer has stored it.
+
+    A file counts as stored after its own success, warning or duplicate status, never before.
+
+    Raises
+    ------
+    DestinationUnavailable
+        No connection, a transient rejection, out of resources, or no answer: the peer may or may
+        not have the file; send it again with the same SOP Instance UID.
+    DeliveryRefused
+        The peer will not take it: association rejected for good, class not accepted, or an
+        error status.
+    PermanentError
+        A path is no DICOM file.
+    """
+    association = _associate(peer, _contexts(paths))
+    try:
+        for path in paths:
+            _send_one(association, peer, path)
+            yield path
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def echo(peer: Peer) -> None:
+    """Verify the peer by C-ECHO (PS3.4 Annex A).
+
+    Raises
+    ------
+    DestinationUnavailable, DeliveryRefused
+    """
+    association = _associate(peer, {UID(Verification): set(_UNCOMPRESSED)})
+    try:
+        status = association.send_c_echo()
+        if status.get("Status") != 0x0000:
+            raise DestinationUnavailable(f"{peer} did not answer C-ECHO")
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
+    """SOP classes of the files, each with the transfer syntaxes that may carry them."""
+    wanted: defaultdict[UID, set[UID]] = defaultdict(set)
+    for path in paths:
+        try:
+            meta = read_file_meta_info(path)
+            syntax = meta.TransferSyntaxUID
+            wanted[meta.MediaStorageSOPClassUID] |= {*_UNCOMPRESSED} if syntax in _UNCOMPRESSED else {syntax}
+        except (InvalidDicomError, AttributeError, OSError):
+            raise PermanentError(f"{path} is no DICOM file") from None
+    return wanted
+
+
+def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
+    ae = AE(peer.calling_ae_title)
+    ae.implementation_version_name = f"DICOM_NODE_{__version__}"
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
+    for sop_class, syntaxes in contexts.items():
+        for syntax in sorted(syntaxes):  # one context each, so that we choose, not the peer
+            ae.add_requested_context(sop_class, syntax)
+    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    if association.is_established:
+        return association
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        if answer is not None and answer.result != _REJECTED_TRANSIENT:
+            raise DeliveryRefused(f"{peer} rejected the association: {answer.reason_str}")
+        raise DestinationUnavailable(f"{peer} rejected the association for now")
+    raise DestinationUnavailable(f"{peer} does not answer")
+
+
+def _send_one(association: Association, peer: Peer, path: Path) -> None:
+    meta = read_file_meta_info(path)
+    sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
+    accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == sop_class}
+    if not accepted:
+        raise DeliveryRefused(f"{peer} does not take {sop_class.name}")
+    # The bytes as they are, unless the peer reads only the other uncompressed syntax.
+    load = path if syntax in accepted else pydicom.dcmread(path)
+    try:
+        answer = association.send_c_store(load)
+    except (ValueError, RuntimeError) as error:  # the association ended, or no context fits
+        raise DestinationUnavailable(f"{peer} ended the association") from error
+    status = answer.get("Status")
+    if status is None:
+        raise DestinationUnavailable(f"{peer} gave no answer")
+    if status in _STORED or status == _DUPLICATE:
+        return
+    if status in _OUT_OF_RESOURCES:
+        raise DestinationUnavailable(f"{peer} is out of resources (status {status:04X}H)")
+    raise DeliveryRefused(f"{peer} refused {sop_class.name} (status {status:04X}H)")

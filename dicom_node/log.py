@@ -1,0 +1,70 @@
+"""Structured logs on stderr, without patient data.
+
+What libraries say is reduced to who said it and where: their texts may quote a data set.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_LIBRARIES = ("pynetdicom", "pydicom", "highdicom", "dbos", "py.warnings")
+
+
+class _WhereOnly(logging.Handler):
+    """Tells that a library warned, and where in its code, but not what it said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno, "library warning", library=record.name, where=f"{record.module}:{record.lineno}"
+        )
+
+
+def configure_logging(
+    form: Literal["console", "json"] = "console", level: Literal["debug", "info", "warning", "error"] = "info"
+) -> None:
+    """Send the node's events to stderr.
+
+    Parameters
+    ----------
+    form : ``console`` for people, ``json`` for machines, one object a line
+    level : the least that is shown
+    """
+    renderer: list[structlog.typing.Processor]
+    if form == "json":
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _exception_without_text,
+            *renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.captureWarnings(True)
+    for name in _LIBRARIES:
+        library = logging.getLogger(name)
+        library.handlers = [_WhereOnly()]
+        library.setLevel(logging.WARNING)
+        library.propagate = False
+
+
+def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace ``exc_info`` by the error's class and the place it came from."""
+    if event.pop("exc_info", None):
+        kind, _, trace = sys.exc_info()
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        event["error"] = kind.__name__ if kind else "unknown"
+        if trace is not None:
+            event["where"] = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
+    return event

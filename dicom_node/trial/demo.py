@@ -1,0 +1,212 @@
+"""The demonstration: a series goes to a running node and its result comes back to an archive.
+
+Everything is real but the hospital: the node runs as its own process, both ways are C-STORE.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from rich.progress import Progress
+
+from dicom_node.deliver.cstore import Peer, send_files
+from dicom_node.errors import ConfigurationError, NodeError, PermanentError, TransientError
+from dicom_node.phantom.mr_series import write_series
+from dicom_node.phantom.scan import scan_phantom
+from dicom_node.settings import Settings
+from dicom_node.trial.archive import Archive
+from dicom_node.workflow.folder import find_series
+from dicom_node.workflow.ledger import Entry, Ledger, State
+
+START_TIMEOUT_S = 60.0
+RESULT_TIMEOUT_S = 600.0
+
+_CONFIGURATION = """\
+folder = {folder}
+
+[receive]
+port = {port}
+
+[completion]
+quiet_after_release_s = 0.5
+
+[analysis]
+models = {models}
+
+{pipelines}
+[[destinations]]
+name = "archive"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {archive_port}
+"""
+
+_PIPELINE = """\
+[[pipelines]]
+name = {bundle}
+bundle = {bundle}
+match = {{ contrasts = {contrasts} }}
+destinations = ["archive"]
+"""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demonstration showed.
+
+    Attributes
+    ----------
+    entry : the node's book on the series
+    summary : ``result.json``
+    archived : the result objects in the archive, in no order
+    picture : PNG, MRI left, heatmap right
+    timings_s : seconds in each station, in order
+    """
+
+    entry: Entry
+    summary: dict[str, Any]
+    archived: tuple[Path, ...]
+    picture: Path
+    timings_s: dict[str, float]
+
+
+def demonstrate(out: Path, settings: Settings, series: Path | None) -> Demonstration:
+    """Send a series, wait for its result in the archive, and prove it there.
+
+    Parameters
+    ----------
+    out : emptied first
+    settings : whose bundles and pipelines the node gets
+    series : folder of one MR series; None for the phantom
+
+    Raises
+    ------
+    NodeError
+        When the series was skipped, or its result did not arrive or is not valid.
+    """
+    if out.exists():
+        shutil.rmtree(out)
+    paths = _phantom(out / "series") if series is None else _one_series(series)
+    with Archive(out / "archive", "ARCHIVE") as archive:
+        port = _free_port()
+        configuration = out / "node.toml"
+        pipelines = [
+            _PIPELINE.format(bundle=json.dumps(p.bundle), contrasts=json.dumps(p.match.contrasts))
+            for p in settings.pipelines
+        ]
+        configuration.write_text(
+            _CONFIGURATION.format(
+                folder=json.dumps(str(out / "node")),
+                models=json.dumps(str(settings.analysis.models)),
+                port=port,
+                archive_port=archive.port,
+                pipelines="\n".join(pipelines),
+            )
+        )
+        with _node(configuration, out / "node.log", port):
+            start = time.monotonic()
+            _send(paths, Peer("DICOM_NODE", "127.0.0.1", port, "DEMO"))
+            received = time.monotonic()
+            entry = _wait(out / "node" / "ledger.sqlite")
+            done = time.monotonic()
+    if entry.state is not State.DONE or entry.folder is None:
+        raise PermanentError(f"the series was {entry.state}: {entry.detail}")
+    folder = Path(entry.folder)
+    summary = json.loads((folder / "result.json").read_text())
+    archived = tuple(sorted((out / "archive").glob("*.dcm")))
+    _prove_arrival(folder, summary, out / "archive", dcmread(paths[0], stop_before_pixels=True))
+    shutil.copy(folder / "picture.png", out / "picture.png")
+    inside = summary["timings_s"]
+    timings = {"receive": received - start, **inside}
+    timings["completion, queues and deliver"] = done - received - sum(inside.values())
+    return Demonstration(entry, summary, archived, out / "picture.png", timings)
+
+
+def _prove_arrival(folder: Path, summary: dict[str, Any], archive: Path, source: Dataset) -> None:
+    """Hold what the archive has against what the node proved, and both against the source."""
+    for item in summary["objects"]:
+        path = archive / f"{item['sop_instance_uid']}.dcm"
+        if not path.exists():
+            raise PermanentError(f"the {item['kind']} did not arrive in the archive")
+        arrived = dcmread(path)
+        if arrived != dcmread(folder / item["file"]):
+            raise PermanentError(f"the {item['kind']} in the archive is not the one that was sent")
+        for keyword in ("PatientID", "PatientName", "StudyInstanceUID"):
+            if arrived.get(keyword) != source.get(keyword):
+                raise PermanentError(f"the {item['kind']} has another {keyword} than the series")
+
+
+def _phantom(folder: Path) -> list[Path]:
+    return write_series(scan_phantom().datasets, folder)
+
+
+def _one_series(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder")
+    series = find_series(folder)
+    if len(series) != 1:
+        raise ConfigurationError(f"{folder} holds {len(series)} DICOM series; name a folder with one")
+    return next(iter(series.values()))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _node(configuration: Path, log: Path, port: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "dicom_node", "serve", "--config", str(configuration)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - our own program
+        try:
+            _wait_for_port(process, port, log)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise NodeError(f"the node did not start; see {log}")
+
+
+def _send(paths: list[Path], peer: Peer) -> None:
+    with Progress(transient=True) as progress:
+        for _ in progress.track(send_files(peer, paths), total=len(paths), description="C-STORE"):
+            pass
+
+
+def _wait(book: Path) -> Entry:
+    ledger = Ledger(book)
+    try:
+        deadline = time.monotonic() + RESULT_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for entry in ledger.entries():
+                if entry.state in (State.DONE, State.SKIPPED, State.UNDELIVERED):
+                    return entry
+            time.sleep(0.1)
+    finally:
+        ledger.close()
+    raise TransientError(f"no result within {RESULT_TIMEOUT_S:.0f} s")

@@ -1,0 +1,199 @@
+"""What happens to a complete series, as durable steps.
+
+The shape of these workflows is kept in the database while they run; a change of their steps
+needs a new ``application_version`` in :mod:`dicom_node.workflow.engine` and a plan for old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypedDict
+
+import structlog
+
+from dicom_node.deliver.cstore import Peer, send_files
+from dicom_node.deliver.retry import wait_before_retry_s
+from dicom_node.errors import DestinationUnavailable, NodeError
+from dicom_node.series.selection import Outcome as Chosen
+from dicom_node.settings import Destination
+from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.ledger import Delivery, Ledger, Outcome, Sent, State
+from dicom_node.workflow.stations import Stations
+
+log = structlog.get_logger()
+
+
+class Job(TypedDict):
+    """A complete series, as it is kept with its workflow."""
+
+    job_id: str
+    series_instance_uid: str
+    called_ae_title: str
+    paths: list[str]
+    folder: str
+
+
+class Parcel(TypedDict):
+    """Files on their way to one destination."""
+
+    job_id: str
+    destination: str
+    paths: list[str]
+    first_tried: float  # seconds since the epoch: an interval over restarts
+
+
+class SeriesJob:
+    """The workflows of one node.
+
+    Parameters
+    ----------
+    engine : not started yet: workflows are registered here
+    stations : what is done
+    ledger : where it is told
+    folder : of the results; each job has its own below
+    """
+
+    def __init__(self, engine: DurableEngine, stations: Stations, ledger: Ledger, folder: Path) -> None:
+        self._engine, self._stations, self._ledger, self._folder = engine, stations, ledger, folder
+        self._destinations = {d.name: d for d in stations.settings.destinations}
+        self._series = engine.queue("series", at_once=1)
+        self._nets = {name: engine.queue(f"deliver-{name}", at_once=1) for name in self._destinations}
+        self._run = engine.workflow("series", self._series_workflow)
+        self._carry = engine.workflow("deliver", self._deliver_workflow)
+
+    def enqueue(self, series_instance_uid: str, paths: Sequence[Path], called_ae_title: str) -> str:
+        """Take on a complete series; the same instances again are the same job, which runs once.
+
+        Returns
+        -------
+        The job's id.
+        """
+        job_id = f"{series_instance_uid}-{_digest(paths)}"
+        job = Job(
+            job_id=job_id,
+            series_instance_uid=series_instance_uid,
+            called_ae_title=called_ae_title,
+            paths=[str(path) for path in paths],
+            folder=str(self._folder / series_instance_uid / _digest(paths)),
+        )
+        if self._ledger.open_job(job_id, series_instance_uid, len(paths)):
+            log.info("series complete", series=series_instance_uid, instances=len(paths))
+        self._engine.enqueue(self._series, job_id, self._run, job)
+        return job_id
+
+    def _series_workflow(self, job: Job) -> None:
+        """Select, analyse, report, deliver."""
+        with structlog.contextvars.bound_contextvars(series=job["series_instance_uid"]):
+            if not self._engine.step("select", self._select, job):
+                return
+            made_at = self._engine.step("clock", _now)
+            parcels = self._engine.step("analyse", self._analyse, job, made_at)
+            for parcel in parcels:
+                self._send_on(parcel, attempt=1)
+
+    def _select(self, job: Job) -> bool:
+        selection = self._stations.select(_paths(job), job["called_ae_title"]).selection
+        skipped = selection.outcome is Chosen.SKIPPED
+        self._ledger.update(
+            job["job_id"],
+            State.SKIPPED if skipped else State.ANALYSING,
+            detail=selection.reason,
+            pipeline=selection.pipeline.name if selection.pipeline else None,
+            trace=selection.trace,
+        )
+        log.info("series selected", outcome=selection.outcome, reason=selection.reason)
+        return not skipped
+
+    def _analyse(self, job: Job, made_at: str) -> list[Parcel]:
+        selected = self._stations.select(_paths(job), job["called_ae_title"])
+        pipeline = selected.selection.pipeline
+        folder = Path(job["folder"])
+        try:
+            worked = self._stations.work(selected, folder, datetime.fromisoformat(made_at))
+        except NodeError as error:
+            log.exception("no report could be made")
+            detail = f"no report could be made: {error}"
+            self._ledger.update(job["job_id"], State.UNDELIVERED, outcome=Outcome.FAILED, detail=detail)
+            return []
+        if worked.findings is None:
+            outcome = Outcome.FAILED
+        else:
+            outcome = Outcome.FINDINGS if worked.findings.lesions else Outcome.NO_FINDINGS
+        destinations = pipeline.destinations if pipeline else ()
+        state = State.SENDING if destinations else State.DONE
+        self._ledger.update(job["job_id"], state, outcome=outcome, detail=worked.detail, folder=folder)
+        log.info("series analysed", outcome=outcome, detail=worked.detail, **worked.timings_s)
+        paths = [str(o.path) for results in worked.results for o in results.objects]
+        parcels = []
+        for name in destinations:
+            self._ledger.deliver(job["job_id"], Delivery(name, Sent.PENDING, 0, ""))
+            parcels.append(
+                Parcel(job_id=job["job_id"], destination=name, paths=paths, first_tried=time.time())
+            )
+        return parcels
+
+    def _send_on(self, parcel: Parcel, attempt: int, wait_s: float = 0.0) -> None:
+        name = parcel["destination"]
+        queue, workflow_id = self._nets[name], f"{parcel['job_id']}-{name}-{attempt}"
+        if wait_s:
+            self._engine.enqueue_later(wait_s, queue, workflow_id, self._carry, parcel, attempt)
+        else:
+            self._engine.enqueue(queue, workflow_id, self._carry, parcel, attempt)
+
+    def _deliver_workflow(self, parcel: Parcel, attempt: int) -> None:
+        """Send; when the destination is not to be had, come back later as a new workflow."""
+        with structlog.contextvars.bound_contextvars(job=parcel["job_id"], destination=parcel["destination"]):
+            wait_s = self._engine.step("send", self._send, parcel, attempt)
+            if wait_s is not None:
+                self._send_on(parcel, attempt + 1, wait_s)
+
+    def _send(self, parcel: Parcel, attempt: int) -> float | None:
+        """Try once; the wait in seconds before the next try, or None when the delivery has ended."""
+        name = parcel["destination"]
+        destination = self._destinations[name]
+        wait_s: float | None = None
+        try:
+            for _ in send_files(peer_of(destination), [Path(path) for path in parcel["paths"]]):
+                pass
+            delivery = Delivery(name, Sent.DONE, attempt, "")
+            log.info("results sent", attempt=attempt, objects=len(parcel["paths"]))
+        except DestinationUnavailable as error:
+            wait_s = wait_before_retry_s(destination, attempt)
+            late = time.time() + wait_s > parcel["first_tried"] + destination.retry_for_hours * 3600
+            wait_s = None if late else wait_s
+            delivery = Delivery(name, Sent.FAILED if late else Sent.RETRYING, attempt, str(error))
+            log.warning("destination unavailable", attempt=attempt, reason=str(error), retry_in_s=wait_s)
+        except NodeError as error:
+            delivery = Delivery(name, Sent.FAILED, attempt, str(error))
+            log.warning("delivery refused", attempt=attempt, reason=str(error))
+        self._ledger.deliver(parcel["job_id"], delivery)
+        return wait_s
+
+
+def peer_of(destination: Destination) -> Peer:
+    """The application entity behind a destination."""
+    return Peer(
+        ae_title=destination.ae_title,
+        host=destination.host,
+        port=destination.port,
+        calling_ae_title=destination.calling_ae_title,
+        timeout_s=destination.timeout_s,
+    )
+
+
+def _paths(job: Job) -> list[Path]:
+    return [Path(path) for path in job["paths"]]
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Stand for the set of instances: the spool names files by SOP Instance UID."""
+    names = "\n".join(sorted(path.name for path in paths))
+    return hashlib.sha256(names.encode("ascii")).hexdigest()[:16]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,216 @@
+"""What is done to one series, station by station; nothing here is durable, see series_job."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from pydicom import Dataset
+
+from dicom_node.analysis.analyse import analyse, describe
+from dicom_node.analysis.bundle import Bundle, load_bundle
+from dicom_node.analysis.findings import Algorithm, Findings
+from dicom_node.errors import ConfigurationError, NodeError, SeriesRefused, TransientError
+from dicom_node.results.make import make_failure, make_results
+from dicom_node.results.result_set import ResultSet
+from dicom_node.series.headers import Frame, frames_of, read_header
+from dicom_node.series.read import read_volume
+from dicom_node.series.selection import Outcome, Selection, Verdict, select
+from dicom_node.settings import Analysis, Pipeline, Settings
+from dicom_node.workflow.summary import write_summary
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A series' frames and the decision on it."""
+
+    selection: Selection
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What came of a series.
+
+    Attributes
+    ----------
+    findings : None when the analysis failed
+    detail : in one sentence
+    results : one set; several when a failed series mixed patients or studies
+    timings_s : seconds spent in each station
+    """
+
+    findings: Findings | None
+    detail: str
+    results: tuple[ResultSet, ...]
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+
+class Stations:
+    """The stations of one node, built from its settings.
+
+    Raises
+    ------
+    BundleError
+        When a pipeline's bundle is missing, altered or does not do what its manifest says.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.bundles = load_bundles(settings.analysis, settings.pipelines)
+
+    def select(self, paths: Sequence[Path], called_ae_title: str | None = None) -> Selected:
+        """Read the headers of a series' files and decide."""
+        frames: list[Frame] = []
+        broken: list[str] = []
+        for path in paths:
+            try:
+                frames += frames_of(path, read_header(path))
+            except SeriesRefused as refusal:
+                broken.append(str(refusal))
+        if not frames:
+            reason = broken[0] if broken else "no instance is there"
+            verdict = Verdict("headers can be read", False, reason)
+            return Selected(Selection(Outcome.SKIPPED, reason, (verdict,)), ())
+        planes = {name: bundle.manifest.planes for name, bundle in self.bundles.items()}
+        selection = select(frames, self.settings.pipelines, planes, called_ae_title)
+        if broken and selection.outcome is Outcome.CHOSEN:
+            verdict = Verdict("headers can be read", False, broken[0])
+            selection = replace(
+                selection,
+                outcome=Outcome.REFUSED,
+                reason=broken[0],
+                trace=(verdict, *selection.trace),
+                stack=None,
+            )
+        return Selected(selection, tuple(frames))
+
+    def work(self, selected: Selected, folder: Path, made_at: datetime) -> Worked:
+        """Take a series that fits a pipeline from its files to proven result objects in a folder.
+
+        A series that cannot be analysed gets a report that says why.
+
+        Raises
+        ------
+        TransientError, OSError
+            The same call may succeed later.
+        NodeError
+            When not even the report could be made.
+        """
+        selection = selected.selection
+        pipeline = selection.pipeline
+        if pipeline is None:
+            raise ConfigurationError("the series fits no pipeline")
+        timings: dict[str, float] = {}
+        try:
+            worked = self._analyse(selection, pipeline, folder, made_at, timings)
+        except (TransientError, OSError):
+            raise
+        except NodeError as error:
+            worked = self._fail(selected.frames, pipeline, str(error), folder, made_at)
+        except Exception as error:
+            log.exception("analysis failed by an error of the program")
+            cause = f"an error of the program ({type(error).__name__}); its log says where"
+            worked = self._fail(selected.frames, pipeline, cause, folder, made_at)
+        worked = replace(worked, timings_s={**timings, **worked.timings_s})
+        write_summary(folder, selected.frames[0].header, selection, worked, self.bundles[pipeline.bundle])
+        return worked
+
+    def _analyse(
+        self,
+        selection: Selection,
+        pipeline: Pipeline,
+        folder: Path,
+        made_at: datetime,
+        timings: dict[str, float],
+    ) -> Worked:
+        if selection.stack is None:
+            raise SeriesRefused(selection.reason)
+        bundle = self.bundles[pipeline.bundle]
+        with _timed(timings, "series"):
+            volume = read_volume(selection.stack, selection.contrast)
+        with _timed(timings, "analysis"):
+            findings = analyse(
+                volume, bundle, segment=pipeline.segment, minimum_lesion_ml=pipeline.minimum_lesion_ml
+            )
+        with _timed(timings, "results"):
+            results = make_results(
+                volume,
+                findings,
+                kinds=pipeline.outputs,
+                folder=folder,
+                site_salt=self.settings.site.uid_salt,
+                configuration_digest=configuration_digest(pipeline, findings.algorithm),
+                made_at=made_at,
+                limitations=bundle.manifest.limitations,
+            )
+        return Worked(findings, describe_findings(findings), (results,))
+
+    def _fail(
+        self, frames: Sequence[Frame], pipeline: Pipeline, cause: str, folder: Path, made_at: datetime
+    ) -> Worked:
+        """Report a failure into every study that the series touches; each report names only its own."""
+        bundle = self.bundles[pipeline.bundle]
+        algorithm = describe(bundle, segment=pipeline.segment, minimum_lesion_ml=pipeline.minimum_lesion_ml)
+        identities = _by_identity(frames)
+        results = tuple(
+            make_failure(
+                headers,
+                cause,
+                algorithm=algorithm,
+                kinds=pipeline.outputs,
+                folder=folder if len(identities) == 1 else folder / str(number),
+                site_salt=self.settings.site.uid_salt,
+                configuration_digest=configuration_digest(pipeline, algorithm),
+                made_at=made_at,
+                limitations=bundle.manifest.limitations,
+            )
+            for number, headers in enumerate(identities, start=1)
+        )
+        return Worked(None, cause, results)
+
+
+def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[str, Bundle]:
+    """Load and prove every bundle that a pipeline names."""
+    names = dict.fromkeys(pipeline.bundle for pipeline in pipelines)
+    return {name: load_bundle(analysis.models / name, analysis.device, analysis.threads) for name in names}
+
+
+def configuration_digest(pipeline: Pipeline, algorithm: Algorithm) -> str:
+    """Digest of all that decides what a result says, besides the images and the weights."""
+    text = repr((pipeline.name, algorithm.name, algorithm.version, algorithm.parameters))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe_findings(findings: Findings) -> str:
+    """Say in one line what was found."""
+    if not findings.lesions:
+        return "no lesion found"
+    count = len(findings.lesions)
+    total = sum(lesion.volume_ml for lesion in findings.lesions)
+    return f"{count} lesion{'s' if count > 1 else ''}, {total:.1f} ml"
+
+
+def _by_identity(frames: Sequence[Frame]) -> list[list[Dataset]]:
+    """Headers of the instances, apart by patient and study."""
+    groups: defaultdict[tuple[str, str], dict[str, Dataset]] = defaultdict(dict)
+    for frame in frames:
+        identity = (frame.text("PatientID"), frame.text("StudyInstanceUID"))
+        groups[identity][str(frame.header.SOPInstanceUID)] = frame.header
+    return [list(headers.values()) for headers in groups.values()]
+
+
+@contextmanager
+def _timed(timings: dict[str, float], station: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    timings[station] = time.monotonic() - start
