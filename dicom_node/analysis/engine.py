@@ -61,15 +61,14 @@ class OnnxNetwork:
         providers = ["CUDAExecutionProvider"] if chosen == "cuda" else []
         providers.append("CPUExecutionProvider")
         try:
-            self._session = ort.InferenceSession(
-                path, options, providers=[*providers, "CPUExecutionProvider"]
-            )
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises classes of its own, all derived from Exception
+            self._session = ort.InferenceSession(path, options, providers=providers)
+        except Exception as error:  # onnxruntime's own classes share no nearer base
             raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
         got_cuda = "CUDAExecutionProvider" in self._session.get_providers()
         if device == "cuda" and not got_cuda:
             raise ConfigurationError(
-                "analysis.device is 'cuda' but CUDA cannot be loaded; install the extra 'cuda' and a driver, or set 'auto'"
+                "analysis.device is 'cuda' but CUDA cannot be loaded; "
+                "install the extra 'cuda' and a driver, or set 'auto'"
             )
         self.device: Literal["cpu", "cuda"] = "cuda" if got_cuda else "cpu"
         self._check_names(path)
