@@ -1,0 +1,178 @@
+"""The summary picture: the key slice beside the same slice under its probability map.
+
+The slice is shown as its rows and columns are stored, never mirrored or turned; only its
+pixels are made square. No patient data is drawn.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.analysis.findings import Findings
+from dicom_node.results.identity import RESEARCH_USE, ascii_text
+from dicom_node.results.report import summary
+from dicom_node.series.volume import MRVolume
+
+Picture = NDArray[np.uint8]
+"""RGB, (rows, columns, 3)."""
+
+_PANE = 512
+_BANNER = 40
+_FOOTER = 64
+_STRONGEST = 0.65
+"""Opacity of the heatmap at probability 1, so that the anatomy below stays visible."""
+
+_WHITE = (235, 235, 235)
+_GREY = (150, 150, 150)
+_AMBER = (255, 190, 60)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def key_picture(volume: MRVolume, findings: Findings) -> Picture:
+    """Show the key slice: MRI left, heatmap and outline of the lesions right."""
+    index = findings.key_slice
+    grey = _squared(_windowed(volume.voxels[index]), volume)
+    anatomy = np.repeat(grey[:, :, None], 3, axis=2)
+    probability = _squared(findings.probability[index], volume)
+    blended = _outlined(_blended(anatomy, probability), findings.labels[index], volume)
+
+    page = _page(2 * _PANE)
+    panes: tuple[tuple[str, Picture], ...] = (
+        ("MRI", np.rint(anatomy).astype(np.uint8)),
+        ("Tumour probability", blended),
+    )
+    for column, (name, image) in enumerate(panes):
+        pane = page[_BANNER : _BANNER + _PANE, column * _PANE : (column + 1) * _PANE]
+        top, left = (_PANE - image.shape[0]) // 2, (_PANE - image.shape[1]) // 2
+        pane[top : top + image.shape[0], left : left + image.shape[1]] = image
+        _write_letters(pane, volume)
+        _write(pane, name, (10, _PANE - 12), _GREY)
+    _draw_scale(page[_BANNER : _BANNER + _PANE, _PANE:])
+    _write(page, f"{_slice_name(volume, index)}. {summary(findings)}", (12, _BANNER + _PANE + 40))
+    return page
+
+
+def card(title: str, paragraphs: Sequence[str]) -> Picture:
+    """Show text alone, for a result without an image to show."""
+    page = _page(2 * _PANE)
+    _write(page, ascii_text(title), (60, _BANNER + 90), scale=1.1, thickness=2)
+    row = _BANNER + 150
+    for paragraph in paragraphs:
+        for line in textwrap.wrap(ascii_text(paragraph), 84):
+            _write(page, line, (60, row), scale=0.6)
+            row += 28
+        row += 14
+    return page
+
+
+def png(picture: Picture) -> bytes:
+    """Encode as PNG."""
+    done, encoded = cv2.imencode(".png", picture[:, :, ::-1])
+    if not done:
+        raise ValueError("the picture cannot be encoded as PNG")
+    return encoded.tobytes()
+
+
+def direction_letters(direction: NDArray[np.floating]) -> str:
+    """Name a direction in patient coordinates (PS3.3 C.7.6.1.1.1): ``L``, or ``LA`` when oblique."""
+    unit = np.asarray(direction, np.float64) / np.linalg.norm(direction)
+    pairs = (("L", "R"), ("P", "A"), ("H", "F"))
+    strongest = np.argsort(-np.abs(unit), kind="stable")[:2]
+    return "".join(pairs[axis][int(unit[axis] < 0)] for axis in strongest if abs(unit[axis]) > 0.35)
+
+
+def _page(width: int) -> Picture:
+    page = np.zeros((_BANNER + _PANE + _FOOTER, width, 3), np.uint8)
+    page[:_BANNER] = (60, 40, 0)
+    _write(page, f"{RESEARCH_USE} - not for diagnosis", (12, 27), _AMBER, scale=0.7)
+    return page
+
+
+def _write(
+    image: Picture,
+    text: str,
+    at: tuple[int, int],
+    colour: tuple[int, int, int] = _WHITE,
+    *,
+    scale: float = 0.55,
+    thickness: int = 1,
+) -> None:
+    """Write from ``at`` (column, row), with a dark rim that keeps it legible on tissue."""
+    cv2.putText(image, text, at, _FONT, scale, (0, 0, 0), thickness + 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, _FONT, scale, colour, thickness, cv2.LINE_AA)
+
+
+def _windowed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale to 0..255 between the darkest and brightest half percent of the slice."""
+    low, high = np.percentile(pixels, [0.5, 99.5])
+    scaled: NDArray[np.float32] = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return scaled * np.float32(255)
+
+
+def _size(volume: MRVolume) -> tuple[int, int]:
+    """Rows and columns of a slice with square pixels that fills the pane."""
+    _, rows, columns = volume.shape
+    _, row_mm, column_mm = volume.spacing_mm
+    scale = _PANE / max(rows * row_mm, columns * column_mm)
+    return max(1, round(rows * row_mm * scale)), max(1, round(columns * column_mm * scale))
+
+
+def _squared(image: NDArray[np.float32], volume: MRVolume) -> NDArray[np.float32]:
+    rows, columns = _size(volume)
+    shrinks = rows < image.shape[0] and columns < image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized: NDArray[np.float32] = cv2.resize(image, (columns, rows), interpolation=method)  # type: ignore[assignment]
+    return resized
+
+
+def _blended(anatomy: NDArray[np.float32], probability: NDArray[np.float32]) -> Picture:
+    """Lay JET over the anatomy, the more opaque the more probable."""
+    steps = np.rint(np.clip(probability, 0, 1) * 255).astype(np.uint8)
+    heat = cv2.applyColorMap(steps, cv2.COLORMAP_JET)[:, :, ::-1]
+    alpha = (_STRONGEST * np.clip(probability, 0, 1))[:, :, None]
+    mixed: Picture = np.rint((1 - alpha) * anatomy + alpha * heat).astype(np.uint8)
+    return mixed
+
+
+def _outlined(image: Picture, labels: NDArray[np.uint16], volume: MRVolume) -> Picture:
+    rows, columns = _size(volume)
+    outlined = np.ascontiguousarray(image)
+    for number in np.unique(labels[labels > 0]):
+        mask = (labels == number).astype(np.uint8)
+        fitted = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(fitted, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outlined, contours, -1, _WHITE, 1, cv2.LINE_AA)
+    return outlined
+
+
+def _write_letters(pane: Picture, volume: MRVolume) -> None:
+    """At each edge, which way it lies in the patient."""
+    along_row, along_column = volume.affine[:3, 0], volume.affine[:3, 1]
+    middle = _PANE // 2
+    _write(pane, direction_letters(-along_row), (8, middle))
+    right = direction_letters(along_row)
+    _write(pane, right, (_PANE - 8 - 13 * len(right), middle))
+    _write(pane, direction_letters(-along_column), (middle - 6, 20))
+    _write(pane, direction_letters(along_column), (middle - 6, _PANE - 12))
+
+
+def _draw_scale(pane: Picture) -> None:
+    """A bar of the colours from 0 to 1."""
+    ramp = np.linspace(255, 0, 160).astype(np.uint8)[:, None].repeat(10, axis=1)
+    pane[20:180, _PANE - 22 : _PANE - 12] = cv2.applyColorMap(ramp, cv2.COLORMAP_JET)[:, :, ::-1]
+    _write(pane, "1", (_PANE - 40, 32), _GREY, scale=0.5)
+    _write(pane, "0", (_PANE - 40, 180), _GREY, scale=0.5)
+
+
+def _slice_name(volume: MRVolume, index: int) -> str:
+    frame = volume.frames[index]
+    if frame.frame_number is not None:
+        return f"Slice {index + 1} of {len(volume.frames)} (frame {frame.frame_number})"
+    number = volume.headers[index].get("InstanceNumber")
+    instance = "" if number in (None, "") else f" (image {number})"
+    return f"Slice {index + 1} of {len(volume.frames)}{instance}"

@@ -1,0 +1,148 @@
+"""Proof that a result lies where the findings lie: two ways to each place must agree.
+
+One way goes from the label array through the volume's affine. The other goes only through
+what the written object says: its functional groups, or the image and the coordinates that it
+refers to.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_node.analysis.findings import Findings, Lesion
+from dicom_node.errors import ResultInvalid
+from dicom_node.results import codes
+from dicom_node.series.volume import MRVolume
+
+_TOLERANCE_VOXELS = 0.5
+_TOLERANCE_ML = 1e-3
+
+
+def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings) -> None:
+    """Each segment has the voxels and the centroid of its lesion, and no lesion is missing.
+
+    Raises
+    ------
+    ResultInvalid
+        Names the segment and what differs.
+    """
+    frames = segmentation.pixel_array.reshape(-1, *volume.shape[1:])
+    slice_of = {(f.sop_instance_uid, f.frame_number): index for index, f in enumerate(volume.frames)}
+    counts: defaultdict[int, int] = defaultdict(int)
+    moments: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+    for mask, groups in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        source = groups.DerivationImageSequence[0].SourceImageSequence[0]
+        frame_number = source.get("ReferencedFrameNumber")
+        key = (str(source.ReferencedSOPInstanceUID), None if frame_number is None else int(frame_number))
+        if not np.array_equal(mask.astype(bool), findings.labels[slice_of[key]] == number):
+            raise ResultInvalid(f"seg: a frame of segment {number} is not its lesion on the source slice")
+        counts[number] += int(np.count_nonzero(mask))
+        moments[number] += _moment_mm(mask, groups, segmentation.SharedFunctionalGroupsSequence[0])
+    expected = _centroids(volume, findings.labels)
+    if counts.keys() != expected.keys():
+        raise ResultInvalid("seg: its segments are not the lesions")
+    to_voxels = np.linalg.inv(volume.affine[:3, :3])
+    for number, (count, centroid_mm) in expected.items():
+        if counts[number] != count:
+            raise ResultInvalid(f"seg: segment {number} has not as many voxels as its lesion")
+        apart = np.abs(to_voxels @ (moments[number] / count - centroid_mm))
+        if not (apart <= _TOLERANCE_VOXELS).all():
+            raise ResultInvalid(f"seg: the centroid of segment {number} is {apart.max():.1f} voxels off")
+
+
+def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings) -> None:
+    """Each lesion's volume and outline in the report are those of the labels.
+
+    Raises
+    ------
+    ResultInvalid
+        Names the lesion and what differs.
+    """
+    by_name = {f"Lesion {lesion.number}": lesion for lesion in findings.lesions}
+    outlined: set[str] = set()
+    measured: set[str] = set()
+    for group in _groups(report):
+        name = next((str(i.TextValue) for i in group.ContentSequence if i.ValueType == "TEXT"), "")
+        if (lesion := by_name.get(name)) is None:
+            continue
+        for item in group.ContentSequence:
+            if item.ValueType == "SCOORD":
+                _prove_outline(item, lesion, volume, findings)
+                outlined.add(name)
+            elif item.ValueType == "NUM" and _concept(item) == codes.VOLUME.value:
+                _prove_volume(item, lesion, volume, findings)
+                measured.add(name)
+    if outlined != by_name.keys() or measured != by_name.keys():
+        raise ResultInvalid("sr: not every lesion has an outline and a volume")
+
+
+def _moment_mm(mask: NDArray[np.uint8], groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
+    """Sum of the positions of a frame's voxels, by PS3.3 C.7.6.2.1.1 from its functional groups."""
+
+    def macro(keyword: str) -> Dataset:
+        found: Dataset = (groups if keyword in groups else shared)[keyword][0]
+        return found
+
+    origin = np.array(macro("PlanePositionSequence").ImagePositionPatient, np.float64)
+    cosines = np.array(macro("PlaneOrientationSequence").ImageOrientationPatient, np.float64)
+    row_mm, column_mm = (float(value) for value in macro("PixelMeasuresSequence").PixelSpacing)
+    per_row = np.count_nonzero(mask, axis=1)
+    per_column = np.count_nonzero(mask, axis=0)
+    along_row = cosines[:3] * column_mm * (per_column @ np.arange(per_column.size))
+    along_column = cosines[3:] * row_mm * (per_row @ np.arange(per_row.size))
+    moment: NDArray[np.float64] = origin * per_row.sum() + along_row + along_column
+    return moment
+
+
+def _centroids(volume: MRVolume, labels: NDArray[np.uint16]) -> dict[int, tuple[int, NDArray[np.float64]]]:
+    """Number of voxels and centroid in mm of each label, by the affine."""
+    flat = np.flatnonzero(labels)
+    values = labels.ravel()[flat]
+    points = np.stack(np.unravel_index(flat, labels.shape), axis=1)
+    made = {}
+    for number in np.unique(values):
+        own = points[values == number]
+        made[int(number)] = (len(own), volume.patient_mm(own.mean(axis=0)[None])[0])
+    return made
+
+
+def _groups(report: Dataset) -> Iterator[Dataset]:
+    """Measurement Group containers of the Imaging Measurements (TID 1500)."""
+    for item in report.ContentSequence:
+        if item.ValueType == "CONTAINER" and _concept(item) == codes.IMAGING_MEASUREMENTS.value:
+            yield from item.ContentSequence
+
+
+def _concept(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
+
+
+def _prove_outline(item: Dataset, lesion: Lesion, volume: MRVolume, findings: Findings) -> None:
+    """The outline refers to the lesion's largest slice and fits into its bounding box there."""
+    reference = item.ContentSequence[0].ReferencedSOPSequence[0]
+    frame = volume.frames[lesion.largest_slice]
+    number = reference.get("ReferencedFrameNumber")
+    named = (str(reference.ReferencedSOPInstanceUID), None if number is None else int(number))
+    if named != (frame.sop_instance_uid, frame.frame_number):
+        raise ResultInvalid(f"sr: the outline of lesion {lesion.number} refers to another slice")
+    points = np.array(item.GraphicData, np.float64).reshape(-1, 2)
+    rows, columns = np.nonzero(findings.labels[lesion.largest_slice] == lesion.number)
+    if rows.size == 0:
+        raise ResultInvalid(f"sr: lesion {lesion.number} is not on the slice of its outline")
+    # a pixel reaches from its index to its index + 1 (PS3.3 C.18.6.1.1)
+    low, high = (columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)
+    if not ((points >= low).all() and (points <= high).all()):
+        raise ResultInvalid(f"sr: the outline of lesion {lesion.number} leaves the lesion")
+
+
+def _prove_volume(item: Dataset, lesion: Lesion, volume: MRVolume, findings: Findings) -> None:
+    stated = float(item.MeasuredValueSequence[0].NumericValue)
+    counted = np.count_nonzero(findings.labels == lesion.number) * volume.voxel_ml
+    if abs(stated - counted) > max(_TOLERANCE_ML, 1e-3 * counted):
+        raise ResultInvalid(f"sr: the volume of lesion {lesion.number} is not that of its voxels")

@@ -1,0 +1,257 @@
+"""The report, root of every result: Comprehensive 3D SR (PS3.3 A.35.13) after TID 1500 of PS3.16.
+
+One is made for every series that was taken on: with findings, without, and when the analysis
+failed. The failed one needs no geometry and no pixels, since these may be what is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from highdicom.sr import (
+    CodeContentItem,
+    CodedConcept,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    LanguageOfContentItemAndDescendants,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
+)
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_node.analysis.findings import Findings
+from dicom_node.results import codes
+from dicom_node.results.identity import MANUFACTURER, Instance, Provenance, ascii_text, stamp, stand_in
+from dicom_node.results.measurements import Group, measurement_groups
+from dicom_node.results.result_set import Kind, ResultObject, ResultSet
+from dicom_node.results.segmentation import image_reference
+from dicom_node.series.volume import MRVolume
+
+RESEARCH_USE_SENTENCE = (
+    "RESEARCH USE ONLY. Made by software that is not a medical device; not for diagnosis or treatment. "
+    "Nobody has verified it."
+)
+
+
+def make_report(
+    volume: MRVolume,
+    findings: Findings,
+    provenance: Provenance,
+    *,
+    children: Sequence[Dataset] = (),
+    limitations: str = "",
+    predecessor: ResultSet | None = None,
+) -> Dataset:
+    """Report what was found, or that nothing was.
+
+    Parameters
+    ----------
+    children : the other objects of the result, which become evidence
+    limitations : of the models, in sentences
+    predecessor : the result that this one replaces
+    """
+    segmentation = next((child for child in children if child.Modality == "SEG"), None)
+    groups = measurement_groups(volume, findings, provenance, segmentation)
+    found = has_findings(findings)
+    comments = (RESEARCH_USE_SENTENCE, summary(findings), limitations, *volume.remarks)
+    evaluation = _evaluation(
+        codes.ALL_SUCCEEDED_WITH_FINDINGS if found else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
+        codes.PRESENT if found else codes.ABSENT,
+        comments,
+    )
+    return _document(provenance, groups, evaluation, children, predecessor)
+
+
+def make_failed_report(
+    cause: str,
+    provenance: Provenance,
+    *,
+    children: Sequence[Dataset] = (),
+    limitations: str = "",
+    predecessor: ResultSet | None = None,
+) -> Dataset:
+    """Report that there is no result, and why, in plain words; no finding is stated either way."""
+    comments = (f"The analysis failed: {cause}", RESEARCH_USE_SENTENCE, limitations)
+    evaluation = _evaluation(codes.ALL_FAILED, None, comments)
+    return _document(provenance, [], evaluation, children, predecessor)
+
+
+def has_findings(findings: Findings) -> bool:
+    """Whether either model found something: a detector's call is reported without an outline too."""
+    return bool(findings.lesions) or bool(findings.slice_positive.any())
+
+
+def summary(findings: Findings) -> str:
+    """Say the result in one sentence."""
+    positive, slices = int(findings.slice_positive.sum()), len(findings.slice_positive)
+    detector = f"the detector called {positive} of {slices} slices positive"
+    if not findings.lesions:
+        return f"No region was outlined; {detector}."
+    count = len(findings.lesions)
+    millilitres = sum(lesion.volume_ml for lesion in findings.lesions)
+    regions = "1 region was" if count == 1 else f"{count} regions were"
+    return f"{regions} outlined, {millilitres:.1f} ml in all; {detector}."
+
+
+def _document(
+    provenance: Provenance,
+    groups: Sequence[Group],
+    evaluation: ContainerContentItem,
+    children: Sequence[Dataset],
+    predecessor: ResultSet | None,
+) -> Dataset:
+    root = ContainerContentItem(name=codes.REPORT_TITLE, template_id="1500")
+    root.ContentSequence = ContentSequence()
+    root.ContentSequence.extend(LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)))
+    root.ContentSequence.extend(_observer(provenance))
+    procedure = CodeContentItem(
+        codes.PROCEDURE_REPORTED, codes.MR_BRAIN, RelationshipTypeValues.HAS_CONCEPT_MOD
+    )
+    root.ContentSequence.append(procedure)
+    context_length = len(root.ContentSequence)
+    if groups:
+        measured = ContainerContentItem(
+            codes.IMAGING_MEASUREMENTS, relationship_type=RelationshipTypeValues.CONTAINS
+        )
+        measured.ContentSequence = ContentSequence()
+        for group in groups:
+            measured.ContentSequence.extend(group)
+        root.ContentSequence.append(measured)
+    root.ContentSequence.append(evaluation)
+    report = Comprehensive3DSR(
+        evidence=_evidence_stand_ins(provenance, children),
+        content=root,
+        series_instance_uid=provenance.series_uid(Kind.SR),
+        series_number=1,
+        sop_instance_uid=provenance.instance_uid(Kind.SR),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+    items = list(report.ContentSequence)
+    report.ContentSequence = [*items[:context_length], _image_library(provenance), *items[context_length:]]
+    if groups:
+        report.CodingSchemeIdentificationSequence = [_private_scheme()]
+    if predecessor is not None:
+        report.PredecessorDocumentsSequence = [_predecessor(predecessor)]
+    stamp(report, provenance, Kind.SR)
+    return report
+
+
+def _observer(provenance: Provenance) -> ObservationContext:
+    """TID 1004: the node with these weights."""
+    algorithm = provenance.algorithm
+    device = DeviceObserverIdentifyingAttributes(
+        uid=provenance.device_uid,
+        name=MANUFACTURER,
+        manufacturer_name=MANUFACTURER,
+        model_name=ascii_text(f"{algorithm.name} {algorithm.version}", 64),
+        serial_number=ascii_text(algorithm.weights_sha256[:16] or "0"),
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(CodedConcept.from_code(codes.DEVICE), device)
+    )
+
+
+def _evaluation(outcome: Code, tumour: Code | None, comments: Iterable[str]) -> ContainerContentItem:
+    """The exam as a whole: rows 12 to 14 of TID 1500, which highdicom does not make."""
+    contains = RelationshipTypeValues.CONTAINS
+    items: list[ContentItem] = [CodeContentItem(codes.CAD_SUMMARY, outcome, contains)]
+    if tumour is not None:
+        items.append(CodeContentItem(codes.NEOPLASM, tumour, contains))
+    texts = (ascii_text(comment).strip() for comment in comments)
+    items += [TextContentItem(codes.COMMENT, text, contains) for text in texts if text]
+    container = ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=contains)
+    container.ContentSequence = ContentSequence(items)
+    return container
+
+
+def _image_library(provenance: Provenance) -> Dataset:
+    """TID 1600 with what all images share; highdicom's has 20 descriptors and takes 20 ms per image.
+
+    The images' own headers are the place to look up the rest.
+    """
+    shared = [_content_item("CODE", "HAS ACQ CONTEXT", codes.MODALITY)]
+    shared[0].ConceptCodeSequence = [_code(codes.MR_MODALITY)]
+    frame_of_reference = provenance.source.header.get("FrameOfReferenceUID")
+    if frame_of_reference:
+        item = _content_item("UIDREF", "HAS ACQ CONTEXT", codes.FRAME_OF_REFERENCE_UID)
+        item.UID = frame_of_reference
+        shared.append(item)
+    images = []
+    for instance in provenance.source.instances:
+        image = Dataset()
+        image.RelationshipType = "CONTAINS"
+        image.ValueType = "IMAGE"
+        image.ReferencedSOPSequence = [image_reference(instance.sop_class_uid, instance.sop_instance_uid)]
+        images.append(image)
+    group = _content_item("CONTAINER", "CONTAINS", codes.IMAGE_LIBRARY_GROUP)
+    group.ContinuityOfContent = "SEPARATE"
+    group.ContentSequence = shared + images
+    library = _content_item("CONTAINER", "CONTAINS", codes.IMAGE_LIBRARY)
+    library.ContinuityOfContent = "SEPARATE"
+    library.ContentSequence = [group]
+    return library
+
+
+def _content_item(value_type: str, relationship: str, name: Code) -> Dataset:
+    item = Dataset()
+    item.RelationshipType = relationship
+    item.ValueType = value_type
+    item.ConceptNameCodeSequence = [_code(name)]
+    return item
+
+
+def _code(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def _evidence_stand_ins(provenance: Provenance, children: Sequence[Dataset]) -> list[Dataset]:
+    """What highdicom needs to see of all source images and the children to list them as evidence."""
+    shown = [Instance(str(c.SeriesInstanceUID), str(c.SOPClassUID), str(c.SOPInstanceUID)) for c in children]
+    made = []
+    for instance in (*provenance.source.instances, *shown):
+        ds = stand_in(provenance)
+        ds.SeriesInstanceUID = instance.series_uid
+        ds.SOPClassUID = instance.sop_class_uid
+        ds.SOPInstanceUID = instance.sop_instance_uid
+        made.append(ds)
+    return made
+
+
+def report_of(result: ResultSet) -> ResultObject:
+    """The root of a result."""
+    return next(made for made in result.objects if made.kind is Kind.SR)
+
+
+def _predecessor(result: ResultSet) -> Dataset:
+    """Hierarchical SOP Instance Reference macro (PS3.3 C.17.2.1)."""
+    root = report_of(result)
+    series = Dataset()
+    series.SeriesInstanceUID = root.series_instance_uid
+    series.ReferencedSOPSequence = [image_reference(root.sop_class_uid, root.sop_instance_uid)]
+    item = Dataset()
+    item.StudyInstanceUID = result.study_instance_uid
+    item.ReferencedSeriesSequence = [series]
+    return item
+
+
+def _private_scheme() -> Dataset:
+    """Coding Scheme Identification (PS3.3 C.12.1.1.1) of the node's own codes."""
+    item = Dataset()
+    item.CodingSchemeDesignator = codes.PRIVATE_SCHEME
+    item.CodingSchemeName = "Concepts of dicom-node"
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item
