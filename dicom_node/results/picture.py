@@ -6,7 +6,6 @@ pixels are made square. No patient data is drawn.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import cv2
@@ -59,14 +58,15 @@ def key_picture(volume: MRVolume, findings: Findings) -> Picture:
 
 def card(title: str, paragraphs: Sequence[str]) -> Picture:
     """Show text alone, for a result without an image to show."""
-    page = _page(2 * _PANE)
-    _write(page, ascii_text(title), (60, _BANNER + 90), scale=1.1, thickness=2)
-    row = _BANNER + 150
-    for paragraph in paragraphs:
-        for line in textwrap.wrap(ascii_text(paragraph), 84):
-            _write(page, line, (60, row), scale=0.6)
-            row += 28
-        row += 14
+    margin, scale, line_height = 60, 0.6, 28
+    lines: list[str] = []
+    for paragraph in filter(None, paragraphs):
+        lines += [*_wrapped(ascii_text(paragraph), 2 * (_PANE - margin), scale), ""]
+    first = _BANNER + 150
+    page = _page(2 * _PANE, max(_PANE, 150 + line_height * len(lines)))
+    _write(page, ascii_text(title), (margin, first - 60), scale=1.1, thickness=2)
+    for number, line in enumerate(lines):
+        _write(page, line, (margin, first + line_height * number), scale=scale)
     return page
 
 
@@ -86,8 +86,9 @@ def direction_letters(direction: NDArray[np.floating]) -> str:
     return "".join(pairs[axis][int(unit[axis] < 0)] for axis in strongest if abs(unit[axis]) > 0.35)
 
 
-def _page(width: int) -> Picture:
-    page = np.zeros((_BANNER + _PANE + _FOOTER, width, 3), np.uint8)
+def _page(width: int, height: int = _PANE) -> Picture:
+    """A black page with the banner, ``height`` rows for the content, and the footer."""
+    page = np.zeros((_BANNER + height + _FOOTER, width, 3), np.uint8)
     page[:_BANNER] = (60, 40, 0)
     _write(page, f"{RESEARCH_USE} - not for diagnosis", (12, 27), _AMBER, scale=0.7)
     return page
@@ -103,8 +104,25 @@ def _write(
     thickness: int = 1,
 ) -> None:
     """Write from ``at`` (column, row), with a dark rim that keeps it legible on tissue."""
-    cv2.putText(image, text, at, _FONT, scale, (0, 0, 0), thickness + 3, cv2.LINE_AA)
-    cv2.putText(image, text, at, _FONT, scale, colour, thickness, cv2.LINE_AA)
+    strokes = np.zeros(image.shape[:2], np.uint8)
+    cv2.putText(strokes, text, at, _FONT, scale, 255, thickness, cv2.LINE_AA)
+    rim = cv2.dilate(strokes, np.ones((3, 3), np.uint8))
+    touched = rim > 0
+    ink = strokes[touched, None] / 255.0
+    faded = image[touched] * (1.0 - rim[touched, None] / 255.0)
+    image[touched] = np.rint((1.0 - ink) * faded + ink * np.array(colour)).astype(np.uint8)
+
+
+def _wrapped(text: str, width: int, scale: float) -> list[str]:
+    """Break text into lines that are at most ``width`` pixels long."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if cv2.getTextSize(longer, _FONT, scale, 1)[0][0] <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _windowed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -146,7 +164,8 @@ def _outlined(image: Picture, labels: NDArray[np.uint16], volume: MRVolume) -> P
         mask = (labels == number).astype(np.uint8)
         fitted = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(fitted, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(outlined, contours, -1, _WHITE, 1, cv2.LINE_AA)
+        for colour, thickness in (((0, 0, 0), 3), (_WHITE, 1)):
+            cv2.drawContours(outlined, contours, -1, colour, thickness, cv2.LINE_AA)
     return outlined
 
 

@@ -163,6 +163,8 @@ def _prove_references(
         {o.sop_instance_uid: _Target(o.sop_class_uid) for o in predecessor.objects} if predecessor else {}
     )
     for keyword, items in _sequences(dataset):
+        if Tag(keyword) in IDENTITY_TAGS:
+            continue  # copied: what it refers to is the source's matter
         allowed = earlier if keyword == "PredecessorDocumentsSequence" else targets
         for item in items:
             for reference in _references(item):
@@ -189,20 +191,19 @@ def _numbers(item: Dataset, keyword: str) -> set[int]:
 
 
 def _sequences(dataset: Dataset) -> Iterator[tuple[str, Sequence[Dataset]]]:
-    """The sequences of an object that are not copied from the source."""
-    for element in dataset:
-        if element.VR == "SQ" and element.tag not in IDENTITY_TAGS:
-            yield element.keyword, element.value
+    """The sequences directly below; other elements are not decoded, which takes most of the time."""
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a data set decodes every element
+        if dataset.get_item(tag).VR == "SQ":
+            yield dataset[tag].keyword, dataset[tag].value
 
 
 def _references(item: Dataset) -> Iterator[Dataset]:
     """Walk an item and all below for references to instances."""
     if "ReferencedSOPInstanceUID" in item:
         yield item
-    for element in item:
-        if element.VR == "SQ":
-            for below in element.value:
-                yield from _references(below)
+    for _, items in _sequences(item):
+        for below in items:
+            yield from _references(below)
 
 
 def _prove_evidence(objects: Mapping[Kind, Dataset], source: Source) -> None:

@@ -102,14 +102,17 @@ def _moment_mm(mask: NDArray[np.uint8], groups: Dataset, shared: Dataset) -> NDA
 
 def _centroids(volume: MRVolume, labels: NDArray[np.uint16]) -> dict[int, tuple[int, NDArray[np.float64]]]:
     """Number of voxels and centroid in mm of each label, by the affine."""
-    flat = np.flatnonzero(labels)
-    values = labels.ravel()[flat]
-    points = np.stack(np.unravel_index(flat, labels.shape), axis=1)
-    made = {}
-    for number in np.unique(values):
-        own = points[values == number]
-        made[int(number)] = (len(own), volume.patient_mm(own.mean(axis=0)[None])[0])
-    return made
+    counts: defaultdict[int, int] = defaultdict(int)
+    sums: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+    for index in np.flatnonzero(labels.any(axis=(1, 2))):
+        rows, columns = np.nonzero(labels[index])
+        values = labels[index][rows, columns]
+        for number in np.unique(values):
+            own = values == number
+            count = int(np.count_nonzero(own))
+            counts[int(number)] += count
+            sums[int(number)] += (index * count, rows[own].sum(), columns[own].sum())
+    return {n: (counts[n], volume.patient_mm((sums[n] / counts[n])[None])[0]) for n in counts}
 
 
 def _groups(report: Dataset) -> Iterator[Dataset]:
