@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_show_locals=False,  # they would show patient data
+    pretty_exceptions_enable=False,  # they can show local variables, and with them patient data
     help="A DICOM node that runs brain-tumour models on MR series. Research use only.",
 )
 out = Console(highlight=False, soft_wrap=True)
@@ -102,7 +102,7 @@ def send(
     with _errors():
         _need_folder(folder)
         from dicom_node.deliver.cstore import Peer, send_files
-        from dicom_node.workflow.folder import find_series
+        from dicom_node.series.find import find_series
 
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -122,22 +122,16 @@ def send(
 def status(config: Config = None, limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
     """Show the series of this node and what became of them, the latest first."""
     with _errors(), _ledger(_settings(config)) as ledger:
-        table = Table("series", "images", "state", "outcome", "detail", "deliveries", "updated (UTC)")
         for entry in ledger.entries(limit=limit):
-            sent = ", ".join(
-                f"{d.destination}: {d.state}" + (f" ({d.attempts}: {d.detail})" if d.detail else "")
-                for d in entry.deliveries
+            outcome = f"{entry.outcome}: " if entry.outcome else ""
+            out.print(f"{entry.series_instance_uid}  {entry.instances} images", markup=False)
+            out.print(
+                f"  {entry.updated_at:%Y-%m-%d %H:%M:%S}Z  {entry.state}  {outcome}{entry.detail}",
+                markup=False,
             )
-            table.add_row(
-                entry.series_instance_uid,
-                str(entry.instances),
-                entry.state,
-                entry.outcome or "",
-                entry.detail,
-                sent,
-                f"{entry.updated_at:%Y-%m-%d %H:%M:%S}",
-            )
-        out.print(table)
+            for d in entry.deliveries:
+                attempts = f" after {d.attempts} attempts" if d.attempts > 1 else ""
+                out.print(f"  to {d.destination}: {d.state}{attempts} {d.detail}".rstrip(), markup=False)
 
 
 @app.command()

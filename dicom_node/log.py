@@ -20,7 +20,7 @@ class _WhereOnly(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
-            record.levelno, "library warning", library=record.name, where=f"{record.module}:{record.lineno}"
+            record.levelno, "library_warning", library=record.name, where=f"{record.module}:{record.lineno}"
         )
 
 
@@ -53,8 +53,7 @@ def configure_logging(
     logging.captureWarnings(True)
     for name in _LIBRARIES:
         library = logging.getLogger(name)
-        library.handlers = [_WhereOnly()]
-        library.setLevel(logging.WARNING)
+        library.handlers = [_WhereOnly(logging.WARNING)]  # dbos sets its logger's level, not this one's
         library.propagate = False
 
 

@@ -62,7 +62,7 @@ class Node:
         self.receiver.start()
         receive = self.settings.receive
         log.info(
-            "listening",
+            "node_started",
             ae_titles=[called.ae_title for called in receive.called],
             host=receive.host,
             port=self.receiver.port,
@@ -76,7 +76,7 @@ class Node:
         self.engine.stop(timeout_s)
         self.ledger.close()
         os.close(self._lock)
-        log.info("stopped")
+        log.info("node_stopped")
 
     def __enter__(self) -> Self:
         self.start()

@@ -25,9 +25,9 @@ from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.errors import ConfigurationError, NodeError, PermanentError, TransientError
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import scan_phantom
+from dicom_node.series.find import find_series
 from dicom_node.settings import Settings
 from dicom_node.trial.archive import Archive
-from dicom_node.workflow.folder import find_series
 from dicom_node.workflow.ledger import Entry, Ledger, State
 
 START_TIMEOUT_S = 60.0

@@ -44,7 +44,11 @@ class DurableEngine:
 
     def workflow(self, name: str, function: Callable[P, None]) -> Callable[P, None]:
         """Register a workflow under a name that outlives renamings in the code."""
-        return DBOS.workflow(name=name)(function)
+
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:  # DBOS marks functions, not bound methods
+            function(*args, **kwargs)
+
+        return DBOS.workflow(name=name)(run)
 
     def queue(self, name: str, at_once: int) -> str:
         """Declare a queue that runs so many workflows at a time; returns its name."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from dicom_node.errors import NodeError
-from dicom_node.receive.header import is_uid
+from dicom_node.series.find import find_series
 from dicom_node.series.selection import Outcome
 from dicom_node.workflow.stations import Stations, Worked
 
@@ -56,17 +52,3 @@ def analyse_folder(stations: Stations, folder: Path, out: Path) -> Iterator[Anal
             yield Analysed(uid, selection.outcome, target, worked.detail, worked)
         except NodeError as error:
             yield Analysed(uid, selection.outcome, target, f"no report could be made: {error}")
-
-
-def find_series(folder: Path) -> dict[str, list[Path]]:
-    """List the DICOM files below a folder by SeriesInstanceUID, in order of their names."""
-    series: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        try:
-            header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
-        except (InvalidDicomError, OSError):
-            continue
-        uid = str(header.get("SeriesInstanceUID", ""))
-        if is_uid(uid):
-            series[uid].append(path)
-    return dict(series)

@@ -81,7 +81,7 @@ class SeriesJob:
             folder=str(self._folder / series_instance_uid / _digest(paths)),
         )
         if self._ledger.open_job(job_id, series_instance_uid, len(paths)):
-            log.info("series complete", series=series_instance_uid, instances=len(paths))
+            log.info("series_complete", series=series_instance_uid, instances=len(paths))
         self._engine.enqueue(self._series, job_id, self._run, job)
         return job_id
 
@@ -105,7 +105,7 @@ class SeriesJob:
             pipeline=selection.pipeline.name if selection.pipeline else None,
             trace=selection.trace,
         )
-        log.info("series selected", outcome=selection.outcome, reason=selection.reason)
+        log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
         return not skipped
 
     def _analyse(self, job: Job, made_at: str) -> list[Parcel]:
@@ -115,7 +115,7 @@ class SeriesJob:
         try:
             worked = self._stations.work(selected, folder, datetime.fromisoformat(made_at))
         except NodeError as error:
-            log.exception("no report could be made")
+            log.exception("no_report")
             detail = f"no report could be made: {error}"
             self._ledger.update(job["job_id"], State.UNDELIVERED, outcome=Outcome.FAILED, detail=detail)
             return []
@@ -126,7 +126,7 @@ class SeriesJob:
         destinations = pipeline.destinations if pipeline else ()
         state = State.SENDING if destinations else State.DONE
         self._ledger.update(job["job_id"], state, outcome=outcome, detail=worked.detail, folder=folder)
-        log.info("series analysed", outcome=outcome, detail=worked.detail, **worked.timings_s)
+        log.info("series_analysed", outcome=outcome, detail=worked.detail, **worked.timings_s)
         paths = [str(o.path) for results in worked.results for o in results.objects]
         parcels = []
         for name in destinations:
@@ -160,16 +160,16 @@ class SeriesJob:
             for _ in send_files(peer_of(destination), [Path(path) for path in parcel["paths"]]):
                 pass
             delivery = Delivery(name, Sent.DONE, attempt, "")
-            log.info("results sent", attempt=attempt, objects=len(parcel["paths"]))
+            log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
         except DestinationUnavailable as error:
             wait_s = wait_before_retry_s(destination, attempt)
             late = time.time() + wait_s > parcel["first_tried"] + destination.retry_for_hours * 3600
             wait_s = None if late else wait_s
             delivery = Delivery(name, Sent.FAILED if late else Sent.RETRYING, attempt, str(error))
-            log.warning("destination unavailable", attempt=attempt, reason=str(error), retry_in_s=wait_s)
+            log.warning("destination_unavailable", attempt=attempt, reason=str(error), retry_in_s=wait_s)
         except NodeError as error:
             delivery = Delivery(name, Sent.FAILED, attempt, str(error))
-            log.warning("delivery refused", attempt=attempt, reason=str(error))
+            log.warning("delivery_refused", attempt=attempt, reason=str(error))
         self._ledger.deliver(parcel["job_id"], delivery)
         return wait_s
 

@@ -118,7 +118,7 @@ class Stations:
         except NodeError as error:
             worked = self._fail(selected.frames, pipeline, str(error), folder, made_at)
         except Exception as error:
-            log.exception("analysis failed by an error of the program")
+            log.exception("analysis_crashed")
             cause = f"an error of the program ({type(error).__name__}); its log says where"
             worked = self._fail(selected.frames, pipeline, cause, folder, made_at)
         worked = replace(worked, timings_s={**timings, **worked.timings_s})

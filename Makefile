@@ -1,0 +1,44 @@
+# Everything runs in .venv, with the versions of uv.lock.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+SYNC = $(UV) sync --locked --inexact --quiet
+OUT ?= demo-out
+
+.PHONY: help setup demo test lint selftest lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(UV) ## set up the node in .venv
+	@$(SYNC) --no-default-groups
+
+demo: setup ## a series by C-STORE to the node, SEG and SR back (SERIES=folder for a real one)
+	@$(BIN)/dicom-node demo --out $(OUT) $(if $(SERIES),--series "$(SERIES)")
+
+test: $(UV) ## set up and run everything that CI runs
+	@$(SYNC) --extra train
+	@sh tests/install_peers.sh
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+lint: ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+selftest: setup ## qualify the installation: the phantom against its known lesion
+	@$(BIN)/dicom-node selftest
+
+lock: $(UV) ## resolve the dependencies anew
+	$(UV) lock --upgrade
+
+clean: ## remove what make made
+	rm -rf .venv demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Where uv is not installed, pip puts it into the project's own environment.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

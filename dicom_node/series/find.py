@@ -1,0 +1,25 @@
+"""Which series a folder holds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.receive.header import is_uid
+
+
+def find_series(folder: Path) -> dict[str, list[Path]]:
+    """List the DICOM files below a folder by SeriesInstanceUID, in order of their names."""
+    series: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+        except (InvalidDicomError, OSError):
+            continue
+        uid = str(header.get("SeriesInstanceUID", ""))
+        if is_uid(uid):
+            series[uid].append(path)
+    return dict(series)
