@@ -33,17 +33,19 @@ def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings) 
     """
     frames = segmentation.pixel_array.reshape(-1, *volume.shape[1:])
     slice_of = {(f.sop_instance_uid, f.frame_number): index for index, f in enumerate(volume.frames)}
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
     counts: defaultdict[int, int] = defaultdict(int)
     moments: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
     for mask, groups in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        identification = _macro("SegmentIdentificationSequence", groups, shared)  # shared by one segment
+        number = int(identification.ReferencedSegmentNumber)
         source = groups.DerivationImageSequence[0].SourceImageSequence[0]
         frame_number = source.get("ReferencedFrameNumber")
         key = (str(source.ReferencedSOPInstanceUID), None if frame_number is None else int(frame_number))
         if not np.array_equal(mask.astype(bool), findings.labels[slice_of[key]] == number):
             raise ResultInvalid(f"seg: a frame of segment {number} is not its lesion on the source slice")
         counts[number] += int(np.count_nonzero(mask))
-        moments[number] += _moment_mm(mask, groups, segmentation.SharedFunctionalGroupsSequence[0])
+        moments[number] += _moment_mm(mask, groups, shared)
     expected = _centroids(volume, findings.labels)
     if counts.keys() != expected.keys():
         raise ResultInvalid("seg: its segments are not the lesions")
@@ -82,16 +84,20 @@ def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings) -
         raise ResultInvalid("sr: not every lesion has an outline and a volume")
 
 
+def _macro(keyword: str, groups: Dataset, shared: Dataset) -> Dataset:
+    """A functional group macro of a frame, its own or the shared one (PS3.3 C.7.6.16.1.1)."""
+    found: Dataset = (groups if keyword in groups else shared)[keyword][0]
+    return found
+
+
 def _moment_mm(mask: NDArray[np.uint8], groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
     """Sum of the positions of a frame's voxels, by PS3.3 C.7.6.2.1.1 from its functional groups."""
-
-    def macro(keyword: str) -> Dataset:
-        found: Dataset = (groups if keyword in groups else shared)[keyword][0]
-        return found
-
-    origin = np.array(macro("PlanePositionSequence").ImagePositionPatient, np.float64)
-    cosines = np.array(macro("PlaneOrientationSequence").ImageOrientationPatient, np.float64)
-    row_mm, column_mm = (float(value) for value in macro("PixelMeasuresSequence").PixelSpacing)
+    plane = _macro("PlanePositionSequence", groups, shared)
+    origin = np.array(plane.ImagePositionPatient, np.float64)
+    orientation = _macro("PlaneOrientationSequence", groups, shared)
+    cosines = np.array(orientation.ImageOrientationPatient, np.float64)
+    measures = _macro("PixelMeasuresSequence", groups, shared)
+    row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
     per_row = np.count_nonzero(mask, axis=1)
     per_column = np.count_nonzero(mask, axis=0)
     along_row = cosines[:3] * column_mm * (per_column @ np.arange(per_column.size))
