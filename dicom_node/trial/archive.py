@@ -49,7 +49,7 @@ class Archive:
             self._server.shutdown()
 
     def _store(self, event: evt.Event) -> int:
-        path = self.folder / f"{event.request.AffectedSOPInstanceUID}.dcm"
+        path = self.folder / f"{event.request.AffectedSOPInstanceUID}.dcm"  # type: ignore[union-attr]
         part = path.with_suffix(".part")
         part.write_bytes(event.encoded_dataset())
         part.replace(path)

@@ -45,7 +45,7 @@ def qualify(settings: Settings) -> list[Check]:
         checks.append(Check(pipeline.bundle, "files and stored answers", True, f"as made, on {device}"))
         for lesion in (True, False):
             scan = scan_phantom(DEMO_SEED, lesion=lesion)
-            checks += [Check(pipeline.bundle, what, *rest) for what, *rest in _examine(stations, scan)]
+            checks += [Check(pipeline.bundle, *line) for line in _examine(stations, scan)]
     return checks
 
 
