@@ -131,8 +131,9 @@ def _chord(
 def _crossings(
     hull: NDArray[np.float64], vertex: NDArray[np.float64], along: NDArray[np.float64]
 ) -> Iterator[NDArray[np.float64]]:
-    yield vertex
     height = (hull - vertex) @ along
+    height[np.abs(height) < 1e-6] = 0.0
+    yield from hull[height == 0]
     for k in range(len(hull)):
         here, there = height[k], height[(k + 1) % len(hull)]
         if here * there < 0:

@@ -50,8 +50,8 @@ def normalise(voxels: NDArray[np.floating], rule: PercentileRule) -> NDArray[np.
     if foreground.size == 0:
         return np.zeros_like(values)
     low, high = np.percentile(foreground, [rule.lower, rule.upper])
-    if high <= low:
-        return np.zeros_like(values)
+    if high <= low:  # one value on no ground
+        low = 0.0
     scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
     return scaled
 
