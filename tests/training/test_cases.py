@@ -1,0 +1,62 @@
+"""Reading labelled volumes: order, splits, and refusals in plain words.
+
+Not covered: the real data sets, whose figures the evaluation measures.
+"""
+
+import numpy as np
+import pytest
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.series.normalisation import PercentileRule
+from training.cases import data_folder, read_cases
+from training.recipe import PhantomRecipe
+from training.slices import phantom_cases, prepare
+
+
+def test_slices_of_a_patient_come_as_one_volume_in_their_order(small_data):
+    (case,) = read_cases(small_data, "val")
+    assert case.patient == "p4"
+    assert case.voxels.shape == (8, 64, 64)
+    marked = np.flatnonzero(case.has_tumour)
+    np.testing.assert_array_equal(marked, np.arange(marked[0], marked[-1] + 1))
+
+
+def test_an_unknown_split_is_refused_with_those_there_are(small_data):
+    with pytest.raises(ConfigurationError, match=r"no slices of split 'tests'; it has test, train, val"):
+        next(read_cases(small_data, "tests"))
+
+
+def test_a_missing_index_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"index\.csv is missing; set DICOM_NODE_DATA"):
+        next(read_cases(tmp_path, "train"))
+
+
+def test_a_missing_column_is_named(tmp_path):
+    (tmp_path / "index.csv").write_text("image,mask,patient,split\na,b,c,train\n")
+    with pytest.raises(ConfigurationError, match=r"lacks the column\(s\) slice"):
+        next(read_cases(tmp_path, "train"))
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    (tmp_path / "index.csv").write_text("image,mask,patient,slice,split\na.png,a.png,c,1,train\n")
+    with pytest.raises(ConfigurationError, match=r"a\.png, which the index names, is missing or is no image"):
+        next(read_cases(tmp_path, "train"))
+
+
+def test_the_data_folder_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DICOM_NODE_DATA", str(tmp_path))
+    assert data_folder() == tmp_path
+
+
+def test_prepared_slices_are_squares_of_the_whole_volumes_scale(small_data):
+    slices = prepare(read_cases(small_data, "train"), 32, PercentileRule())
+    assert slices.images.shape == slices.masks.shape == (32, 32, 32)
+    assert slices.images.min() == 0
+    assert slices.images.max() == 1
+    assert 0 < slices.tumour.sum() < 32
+
+
+def test_every_third_phantom_has_no_lesion():
+    cases = list(phantom_cases(PhantomRecipe(heads=3, share=0.1)))
+    assert [bool(case.mask.any()) for case in cases] == [True, True, False]

@@ -1,0 +1,168 @@
+"""A real, tiny training: it learns, keeps its best network, and goes on after an interruption.
+
+Covers recipes, the loop, the networks' shapes and the choice of a threshold at the end. Not
+covered: how good the shipped networks are; ``python -m training evaluate`` measures that.
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from dicom_node.errors import ConfigurationError
+from training.batches import EpochBatches
+from training.losses import PooledDice, dice_and_cross_entropy_loss, dice_loss
+from training.networks import resnet50_unet, thesis_detector, thesis_unet
+from training.recipe import read_recipe
+from training.run import run_training
+
+UNET = """
+task = "segmenter"
+[network]
+name = "thesis_unet"
+arguments = {base = 4}
+[data]
+folder = "small"
+size = 32
+[fit]
+loss = "dice_and_cross_entropy"
+epochs = 6
+batch = 2
+learning_rate = 1e-2
+seed = 3
+[augment]
+flip = 0.5
+"""
+
+DETECTOR = """
+task = "detector"
+[network]
+name = "thesis_detector"
+arguments = {filters = [4, 4, 4, 4], dense = [8, 8, 8], dropout = 0.1}
+[data]
+folder = "small"
+size = 32
+phantom = {heads = 1, share = 0.1}
+[fit]
+loss = "cross_entropy"
+epochs = 2
+batch = 8
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def logged(run: Path, column: str) -> list[float]:
+    with (run / "log.csv").open(newline="") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def unet_run(small_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unet")
+    run_training(written(folder, UNET), folder / "run", small_data)
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_a_training_lowers_its_loss_and_leaves_what_it_promises(unet_run):
+    losses = logged(unet_run, "loss")
+    assert len(losses) == 6
+    assert losses[-1] < 0.9 * losses[0]
+    names = {path.name for path in unet_run.iterdir()}
+    assert names == {"recipe.json", "log.csv", "last.keras", "best.keras", "curves.png", "threshold.json"}
+    found = json.loads((unet_run / "threshold.json").read_text())
+    assert 0 < found["threshold"] < 1
+    assert "validation" in found["threshold_rule"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(unet_run, small_data, tmp_path, monkeypatch):
+    run, recipe = tmp_path / "run", written(tmp_path, UNET)
+
+    class Interrupted(EpochBatches):
+        def __init__(self, patients, phantoms, recipe, epoch):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            super().__init__(patients, phantoms, recipe, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.loop.EpochBatches", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(recipe, run, small_data)
+    assert len(logged(run, "loss")) == 2
+    run_training(recipe, run, small_data)
+    np.testing.assert_allclose(logged(run, "loss"), logged(unet_run, "loss"), rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_a_finished_training_is_not_trained_again(unet_run, small_data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(unet_run, run)
+    before = (run / "last.keras").read_bytes()
+    run_training(written(tmp_path, UNET), run, small_data)
+    assert (run / "last.keras").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_run_of_another_recipe_is_not_overwritten(unet_run, small_data, tmp_path):
+    other = written(tmp_path, UNET.replace("seed = 3", "seed = 4"))
+    with pytest.raises(ConfigurationError, match="run of another recipe"):
+        run_training(other, unet_run, small_data)
+
+
+@pytest.mark.slow
+def test_a_detector_trains_with_phantoms_among_its_slices(small_data, tmp_path):
+    run_training(written(tmp_path, DETECTOR), tmp_path / "run", small_data)
+    found = json.loads((tmp_path / "run" / "threshold.json").read_text())
+    assert "F1" in found["threshold_rule"]
+
+
+def test_an_unknown_key_of_a_recipe_is_named(tmp_path):
+    path = written(tmp_path, UNET.replace("flip", "flipp"))
+    with pytest.raises(ConfigurationError, match=r"augment\.flipp: Extra inputs"):
+        read_recipe(path)
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"no recipe .*absent\.toml"):
+        read_recipe(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("path", sorted(Path("training/recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_shipped_recipes_are_valid(path):
+    assert read_recipe(path).fit.epochs > 0
+
+
+def test_the_networks_have_the_sizes_that_their_docstrings_name():
+    assert thesis_detector().count_params() == pytest.approx(2.2e6, rel=0.02)
+    assert thesis_unet().count_params() == pytest.approx(1.95e6, rel=0.01)
+    assert resnet50_unet().count_params() == pytest.approx(20.7e6, rel=0.01)
+    assert resnet50_unet(64).output_shape == thesis_unet(64).output_shape == (None, 64, 64, 1)
+
+
+def test_dice_loss_is_0_for_the_truth_and_near_1_for_its_opposite():
+    truth = np.zeros((2, 16, 16, 1), np.float32)
+    truth[0, 4:12, 4:12] = 1
+    assert float(dice_loss(truth, keras.ops.convert_to_tensor(truth))) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(truth, keras.ops.convert_to_tensor(1 - truth))) > 0.99
+    unsure = keras.ops.full(truth.shape, 0.5)
+    both = float(dice_and_cross_entropy_loss(truth, unsure))
+    assert both == pytest.approx(float(dice_loss(truth, unsure)) + np.log(2), rel=1e-5)
+
+
+def test_pooled_dice_counts_over_all_batches():
+    metric = PooledDice()
+    truth = np.zeros((1, 4, 4, 1), np.float32)
+    truth[0, 0] = 1
+    metric.update_state(truth, truth)
+    metric.update_state(truth, np.zeros_like(truth))
+    assert float(metric.result()) == pytest.approx(2 * 4 / (8 + 4))

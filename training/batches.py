@@ -1,0 +1,98 @@
+"""Epochs of batches: balanced, augmented, and the same for the same seed and epoch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from training.augment import augment
+from training.recipe import Recipe
+from training.slices import SliceSet
+
+Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+Task = Literal["detector", "segmenter"]
+
+
+def _target(
+    task: Task, masks: NDArray[np.float32] | NDArray[np.uint8], tumour: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    if task == "detector":
+        return tumour.astype(np.float32)[:, None]
+    return masks.astype(np.float32)[..., None]
+
+
+class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """The slices of one epoch: all with tumour, some without and some of phantoms.
+
+    Everything random follows from the recipe's seed, the epoch and the position in it, so a
+    resumed training sees what an uninterrupted one would have seen.
+
+    Parameters
+    ----------
+    patients, phantoms : SliceSet
+        The second may be None.
+    epoch : from 0
+    """
+
+    def __init__(self, patients: SliceSet, phantoms: SliceSet | None, recipe: Recipe, epoch: int) -> None:
+        super().__init__(workers=1, max_queue_size=8)
+        self._sets = [patients] if phantoms is None else [patients, phantoms]
+        self._recipe = recipe
+        self._epoch = epoch
+        self._chosen = self._draw()
+
+    def _draw(self) -> NDArray[np.int64]:
+        """Choose (set, slice) pairs, shuffled."""
+        random = np.random.default_rng((self._recipe.fit.seed, self._epoch))
+        patients = self._sets[0]
+        tumour, empty = np.flatnonzero(patients.tumour), np.flatnonzero(~patients.tumour)
+        wanted = min(len(empty), round(self._recipe.data.empty_per_tumour * len(tumour)))
+        own = np.concatenate([tumour, random.choice(empty, wanted, replace=False)])
+        pairs = np.stack([np.zeros_like(own), own], axis=1)
+        if len(self._sets) > 1:
+            share = self._recipe.data.phantom.share
+            count = round(len(own) * share / (1 - share))
+            synthetic = random.integers(0, len(self._sets[1]), count)
+            pairs = np.concatenate([pairs, np.stack([np.ones_like(synthetic), synthetic], axis=1)])
+        random.shuffle(pairs)
+        return pairs
+
+    def __len__(self) -> int:
+        return -(-len(self._chosen) // self._recipe.fit.batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        size = self._recipe.fit.batch
+        images, masks, tumour = [], [], []
+        for position in range(index * size, min((index + 1) * size, len(self._chosen))):
+            which, number = self._chosen[position]
+            source = self._sets[which]
+            random = np.random.default_rng((self._recipe.fit.seed, self._epoch, position))
+            image, mask = augment(
+                source.images[number].astype(np.float32),
+                source.masks[number].astype(np.float32),
+                self._recipe.augment,
+                random,
+            )
+            images.append(image)
+            masks.append(mask)
+            tumour.append(source.tumour[number])
+        return np.stack(images)[..., None], _target(self._recipe.task, np.stack(masks), np.asarray(tumour))
+
+
+class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Every slice of a set once, in order and unchanged."""
+
+    def __init__(self, slices: SliceSet, task: Task, batch: int) -> None:
+        super().__init__(workers=1)
+        self._slices, self._task, self._batch = slices, task, batch
+
+    def __len__(self) -> int:
+        return -(-len(self._slices) // self._batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        part = slice(index * self._batch, (index + 1) * self._batch)
+        images = self._slices.images[part].astype(np.float32)[..., None]
+        return images, _target(self._task, self._slices.masks[part], self._slices.tumour[part])

@@ -1,0 +1,91 @@
+"""Labelled volumes from a folder with an ``index.csv``.
+
+The columns used are ``image`` and ``mask`` (files relative to the folder), ``patient``, ``slice``
+(a whole number that orders the slices of a patient) and ``split``. Slices of a patient stay
+together, as a volume, because the intensities are normalised by volume.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import ConfigurationError
+
+COLUMNS = ("image", "mask", "patient", "slice", "split")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient.
+
+    Attributes
+    ----------
+    patient : the name in the index
+    voxels : float32, (slices, rows, columns), as stored
+    mask : bool, same shape
+    """
+
+    patient: str
+    voxels: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+    @property
+    def has_tumour(self) -> NDArray[np.bool_]:
+        """(slices,)"""
+        return np.asarray(self.mask.any(axis=(1, 2)))
+
+
+def data_folder() -> Path:
+    """Return the folder of all data sets: the environment's DICOM_NODE_DATA, else ``../shared/data``."""
+    return Path(os.environ.get("DICOM_NODE_DATA", "../shared/data"))
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ConfigurationError(f"{path}, which the index names, is missing or is no image")
+    if image.ndim == 3:  # a decoder may repeat the grey channel
+        image = image[:, :, 0]
+    return np.asarray(image)
+
+
+def read_cases(folder: Path, split: str) -> Iterator[Case]:
+    """Yield the patients of a split, in the order of their names.
+
+    Raises
+    ------
+    ConfigurationError
+        When the index is missing, lacks a column or has no row of this split, or a file is unreadable.
+    """
+    index = folder / "index.csv"
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{index} is missing; set DICOM_NODE_DATA to the folder of the data sets"
+        ) from None
+    absent = [column for column in COLUMNS if rows and column not in rows[0]]
+    if absent:
+        raise ConfigurationError(f"{index} lacks the column(s) {', '.join(absent)}")
+    by_patient: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        if row["split"] == split:
+            by_patient[row["patient"]].append(row)
+    if not by_patient:
+        known = ", ".join(sorted({row["split"] for row in rows})) or "no rows at all"
+        raise ConfigurationError(f"{index} has no slices of split {split!r}; it has {known}")
+    for patient in sorted(by_patient):
+        slices = sorted(by_patient[patient], key=lambda row: int(row["slice"]))
+        images = [_read_image(folder / row["image"]) for row in slices]
+        masks = [_read_image(folder / row["mask"]) > 0 for row in slices]
+        yield Case(patient, np.stack(images).astype(np.float32), np.stack(masks))

@@ -1,0 +1,103 @@
+"""The networks, by name.
+
+All take NHWC float32 squares in 0..1 with one channel and answer probabilities. They are plain
+Keras 3 and train on any of its backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import KerasTensor, layers
+
+from training.recipe import NetworkRecipe
+
+MOMENTUM = 0.9  # of batch normalisation; Keras' 0.99 lags behind in trainings as short as these
+
+
+def thesis_detector(
+    size: int = 256,
+    filters: Sequence[int] = (16, 32, 64, 64),
+    dense: Sequence[int] = (128, 64, 32),
+    dropout: float = 0.3,
+) -> keras.Model:
+    """Answer whether a slice shows tumour: (n, size, size, 1) to (n, 1).
+
+    4 x [Conv, BatchNorm, MaxPool], Flatten, 3 x [Dense, Dropout], sigmoid. With the defaults it
+    has 2.2 million parameters, nearly all of them in the first dense layer.
+    """
+    inputs = x = keras.Input((size, size, 1), name="image")
+    for count in filters:
+        x = layers.Conv2D(count, 3, padding="same", activation="relu")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM)(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Flatten()(x)
+    for units in dense:
+        x = layers.Dense(units, activation="relu")(x)
+        x = layers.Dropout(dropout)(x)
+    outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
+    return keras.Model(inputs, outputs, name="thesis_detector")
+
+
+def _double_convolution(x: KerasTensor, filters: int) -> KerasTensor:
+    for _ in range(2):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM)(x)
+        x = layers.Activation("relu")(x)
+    return x
+
+
+def thesis_unet(size: int = 128, base: int = 16) -> keras.Model:
+    """Answer per pixel: (n, size, size, 1) to (n, size, size, 1).
+
+    4 encoder blocks of two convolutions, a bridge, 4 decoder blocks with skips, sigmoid. The
+    filters double from ``base`` at each level; with 16 it has 1.95 million parameters. ``size``
+    must be a multiple of 16.
+    """
+    inputs = x = keras.Input((size, size, 1), name="image")
+    skips = []
+    for level in range(4):
+        x = _double_convolution(x, base << level)
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    x = _double_convolution(x, base << 4)
+    for level in reversed(range(4)):
+        x = layers.Conv2DTranspose(base << level, 2, strides=2, padding="same")(x)
+        x = layers.Concatenate()([x, skips[level]])
+        x = _double_convolution(x, base << level)
+    outputs = layers.Conv2D(1, 1, activation="sigmoid", name="probability")(x)
+    return keras.Model(inputs, outputs, name="thesis_unet")
+
+
+def resnet50_unet(size: int = 128, decoder: Sequence[int] = (512, 256, 128, 64)) -> keras.Model:
+    """Answer per pixel with a ResNet50 encoder: (n, size, size, 1) to (n, size, size, 1).
+
+    The first four stages of ``keras.applications.ResNet50`` with random weights, a decoder of
+    Conv2DTranspose with skips from the end of each stage and from the input, sigmoid. With the
+    defaults it has 20.7 million parameters. ``size`` must be a multiple of 16.
+    """
+    encoder = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(size, size, 1))
+    ends = ("conv1_relu", "conv2_block3_out", "conv3_block4_out")
+    skips = [encoder.input, *(encoder.get_layer(name).output for name in ends)]
+    x = encoder.get_layer("conv4_block6_out").output
+    for filters, skip in zip(decoder, reversed(skips), strict=True):
+        x = layers.Conv2DTranspose(filters, 2, strides=2, padding="same")(x)
+        x = layers.Concatenate()([x, skip])
+        x = _double_convolution(x, filters)
+    outputs = layers.Conv2D(1, 1, activation="sigmoid", name="probability")(x)
+    return keras.Model(encoder.input, outputs, name="resnet50_unet")
+
+
+CONSTRUCTORS: dict[str, Callable[..., keras.Model]] = {
+    "thesis_detector": thesis_detector,
+    "thesis_unet": thesis_unet,
+    "resnet50_unet": resnet50_unet,
+}
+
+
+def build(recipe: NetworkRecipe, size: int) -> keras.Model:
+    """Make the network that a recipe names."""
+    arguments: dict[str, Any] = dict(recipe.arguments)
+    return CONSTRUCTORS[recipe.name](size=size, **arguments)

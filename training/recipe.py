@@ -1,0 +1,131 @@
+"""A training as a file: ``training/recipes/NAME.toml``, read strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dicom_node.errors import ConfigurationError
+from dicom_node.series.normalisation import PercentileRule
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkRecipe(_Table):
+    """Which constructor of :mod:`training.networks`, and its arguments besides the size."""
+
+    name: Literal["thesis_detector", "thesis_unet", "resnet50_unet"]
+    arguments: dict[str, float | int | list[int]] = {}
+
+
+class PhantomRecipe(_Table):
+    """Synthetic heads among the training slices.
+
+    Attributes
+    ----------
+    heads : how many are made; every third has no lesion
+    first_seed : of the first; the seeds below 1000 are kept for tests
+    share : of the slices of an epoch
+    """
+
+    heads: Annotated[int, Field(ge=0)] = 0
+    first_seed: Annotated[int, Field(ge=1000)] = 1000
+    share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class DataRecipe(_Table):
+    """What a network is shown.
+
+    Attributes
+    ----------
+    folder : under the data folder, with an ``index.csv``
+    size : side of the square in pixels
+    empty_per_tumour : slices without tumour drawn per slice with tumour in every epoch
+    """
+
+    folder: str
+    size: Annotated[int, Field(ge=32, le=1024)]
+    empty_per_tumour: Annotated[float, Field(gt=0)] = 1.0
+    normalisation: PercentileRule = PercentileRule()
+    phantom: PhantomRecipe = PhantomRecipe()
+
+
+class AugmentRecipe(_Table):
+    """Ranges from which a slice is changed anew each time it is drawn; the defaults change nothing.
+
+    Attributes
+    ----------
+    flip : chance of a left-right flip
+    rotate_degrees, scale, shift : largest amounts to either side; the last two as fractions
+    gamma : largest natural logarithm of the exponent
+    contrast : largest relative change of the gain
+    bias_field : amplitude of a smooth multiplicative field
+    noise : largest standard deviation of added Gaussian noise
+    blur_pixels : largest sigma of a Gaussian blur, given to half of the slices
+    """
+
+    flip: Fraction = 0.0
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Fraction = 0.0
+    shift: Fraction = 0.0
+    gamma: Fraction = 0.0
+    contrast: Fraction = 0.0
+    bias_field: Fraction = 0.0
+    noise: Fraction = 0.0
+    blur_pixels: Annotated[float, Field(ge=0, le=5)] = 0.0
+
+
+class FitRecipe(_Table):
+    """How long and how fast.
+
+    Attributes
+    ----------
+    loss : ``dice`` and ``dice_and_cross_entropy`` for a segmenter, ``cross_entropy`` for a detector
+    learning_rate : of Adam at the start; it falls along a half cosine to a hundredth at ``epochs``
+    patience : epochs without a better validation score before the training stops
+    """
+
+    loss: Literal["dice", "dice_and_cross_entropy", "cross_entropy"]
+    epochs: Positive
+    batch: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    patience: Positive = 12
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Recipe(_Table):
+    """One training of one network."""
+
+    task: Literal["detector", "segmenter"]
+    network: NetworkRecipe
+    data: DataRecipe
+    fit: FitRecipe
+    augment: AugmentRecipe = AugmentRecipe()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is missing, is no TOML, or has unknown keys or bad values; each named.
+    """
+    try:
+        with path.open("rb") as file:
+            return Recipe.model_validate(tomllib.load(file))
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no recipe {path}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(f"{path}: {wrong}") from None

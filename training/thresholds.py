@@ -1,0 +1,49 @@
+"""Where to put the threshold of a network: chosen on validation patients, never on test patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+DETECTOR_RULE = "highest F1 of validation slices with a sensitivity of at least {sensitivity:.2f}"
+SEGMENTER_RULE = "highest pooled Dice of validation slices on the source grid"
+
+
+def detector_threshold(
+    truth: NDArray[np.bool_], probability: NDArray[np.floating], sensitivity: float = 0.95
+) -> float:
+    """Choose among the midpoints between neighbouring probabilities, (n,), by :data:`DETECTOR_RULE`."""
+    values = np.unique(probability.astype(np.float64))
+    candidates = np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2])
+    positive = probability[None, :] >= candidates[:, None]
+    hits = (positive & truth).sum(axis=1)
+    f1 = 2 * hits / (positive.sum(axis=1) + truth.sum())
+    allowed = hits >= sensitivity * truth.sum()  # the lowest candidate always is
+    return float(candidates[np.argmax(np.where(allowed, f1, -1.0))])
+
+
+def segmenter_threshold(
+    pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.floating]]],
+) -> tuple[float, float]:
+    """Choose a multiple of 0.05 by :data:`SEGMENTER_RULE`.
+
+    Parameters
+    ----------
+    pairs : (mask, probability) of each slice or volume
+
+    Returns
+    -------
+    threshold, and the pooled Dice at it
+    """
+    candidates = np.round(np.arange(0.2, 0.81, 0.05), 2)
+    overlap, marked = np.zeros(len(candidates)), np.zeros(len(candidates))
+    for mask, probability in pairs:
+        for index, candidate in enumerate(candidates):
+            answer = probability >= candidate
+            overlap[index] += np.count_nonzero(answer & mask)
+            marked[index] += np.count_nonzero(answer) + np.count_nonzero(mask)
+    dice = 2 * overlap / np.maximum(marked, 1)
+    best = int(np.argmax(dice))
+    return float(candidates[best]), float(dice[best])
