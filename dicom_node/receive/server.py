@@ -1,27 +1,50 @@
-"""The C-STORE SCP: who may associate, and what becomes of the images."""
+"""The C-STORE SCP: listens, and keeps count of its connections."""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import Callable
-from typing import Any
 
 import structlog
-from pydicom import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom import AE
 
-from dicom_node.errors import InstanceRefused, StorageExhausted
-from dicom_node.receive.contexts import supported_contexts
-from dicom_node.receive.spool import Incoming, Spool, StoredInstance
-from dicom_node.receive.status import Status
+from dicom_node.receive.admission import Load
+from dicom_node.receive.connection import Connection, Service
+from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.receive.spool import Spool, StoredInstance
+from dicom_node.receive.upper_layer import Address
 from dicom_node.settings import Receive
+
+_BACKLOG = 128
+# Before accept is tried again when the process is out of descriptors or memory
+_PAUSE_S = 0.1
+# A connection over a limit is still read as far as its A-ASSOCIATE-RQ, so that it is
+# rejected with the reason; beyond this multiple of the limit it is closed without a word
+_HEADROOM = 2
+# For threads to end once their connections are cut
+_CUT_S = 2.0
 
 _log = structlog.get_logger()
 
 
 class Receiver:
-    """Listens, and answers Success once an instance is on disk."""
+    """Receives MR images and answers Success once an image is on disk.
+
+    Parameters
+    ----------
+    settings : Receive
+    spool : Spool
+    on_instance : callable
+        Gets each instance that is on disk, before Success is answered, in the connection's
+        thread. If it raises, the association is aborted, and the sender will send again.
+    on_association_end : callable
+        Gets the id of an established association and whether it was released.
+    port : int, optional
+        Instead of the settings' one; 0 takes a free one.
+    """
 
     def __init__(
         self,
@@ -32,72 +55,115 @@ class Receiver:
         *,
         port: int | None = None,
     ) -> None:
+        ae = AE()
+        ae.maximum_pdu_size = settings.maximum_pdu
+        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._settings = settings
-        self._spool = spool
-        self._on_instance = on_instance
-        self._on_association_end = on_association_end
+        self._service = Service(settings, ae, spool, on_instance, on_association_end, self._load)
         self._port = settings.port if port is None else port
-        self._server: ThreadedAssociationServer | None = None
-        self._ids = itertools.count(1)
+        self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+        self._connections: set[Connection] = set()
+        self._changed = threading.Condition()
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        return int(self._server.server_address[1]) if self._server else self._port
+        return self._port
 
     def start(self) -> None:
-        """Listen."""
-        ae = AE()
-        ae.supported_contexts = supported_contexts()
-        ae.maximum_pdu_size = self._settings.maximum_pdu
-        ae.maximum_associations = self._settings.maximum_associations
-        ae.network_timeout = self._settings.idle_timeout_s
-        self._server = ae.start_server(
-            (self._settings.host, self._port),
-            block=False,
-            evt_handlers=[
-                (evt.EVT_REQUESTED, self._requested),
-                (evt.EVT_C_STORE, self._store),
-                (evt.EVT_RELEASED, self._ended, [True]),
-                (evt.EVT_ABORTED, self._ended, [False]),
-            ],
+        """Listen.
+
+        Raises
+        ------
+        OSError
+            The address cannot be bound.
+        """
+        family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
+        self._listener = socket.create_server(
+            (self._settings.host, self._port), family=family, backlog=_BACKLOG
         )
+        self._port = self._listener.getsockname()[1]
+        self._acceptor = threading.Thread(
+            target=self._accept, args=(self._listener,), name="receiver", daemon=True
+        )
+        self._acceptor.start()
+        _log.info("receiver_started", host=self._settings.host, port=self._port)
 
     def stop(self, timeout_s: float) -> None:
-        """Stop listening and abort what is open."""
-        if self._server is not None:
-            self._server.ae.shutdown()
+        """Refuse new connections, let C-STOREs that have begun be answered, and end.
 
-    def _requested(self, event: Any) -> None:  # noqa: ANN401
-        event.assoc.dicom_node_id = next(self._ids)
-        titles = [called.ae_title for called in self._settings.called]
-        if event.assoc.requestor.primitive.called_ae_title not in titles:
-            event.assoc.acse.send_reject(1, 1, 7)
-            event.assoc.kill()
+        Parameters
+        ----------
+        timeout_s : float
+            After it, what still runs is cut; it was not acknowledged.
+        """
+        if self._listener is None or self._acceptor is None:
+            return
+        # Closing alone would not wake the thread that waits in accept
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
+        self._listener.close()
+        self._listener = self._acceptor = None
+        with self._changed:
+            for connection in self._connections:
+                connection.drain()
+            if not self._changed.wait_for(lambda: not self._connections, timeout_s):
+                _log.warning("receiver_cut", connections=len(self._connections))
+                for connection in self._connections:
+                    connection.cut()
+                self._changed.wait_for(lambda: not self._connections, _CUT_S)
+        _log.info("receiver_stopped")
 
-    def _store(self, event: Any) -> Dataset:  # noqa: ANN401
-        request = event.request
-        answer = Dataset()
-        requestor = event.assoc.requestor
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                accepted, peer = listener.accept()
+            except OSError as error:
+                if listener.fileno() < 0 or not _is_listening(listener):
+                    return
+                _log.error("accept_failed", error=error.strerror)
+                time.sleep(_PAUSE_S)
+                continue
+            self._take(accepted, peer)
+
+    def _take(self, accepted: socket.socket, peer: Address) -> None:
+        load = self._load(peer[0])
+        settings = self._settings
+        if (
+            load.connections >= _HEADROOM * settings.maximum_associations
+            or load.connections_of_host >= _HEADROOM * settings.maximum_associations_per_host
+        ):
+            accepted.close()
+            return
         try:
-            part = self._spool.begin(
-                Incoming(
-                    str(request.AffectedSOPClassUID),
-                    str(request.AffectedSOPInstanceUID),
-                    str(event.context.transfer_syntax),
-                    requestor.primitive.called_ae_title,
-                    requestor.primitive.calling_ae_title,
-                    event.assoc.dicom_node_id,
-                )
-            )
-            part.write(event.encoded_dataset(include_meta=False))
-            self._on_instance(part.commit())
-            answer.Status = Status.SUCCESS
-        except InstanceRefused as error:
-            answer.Status = error.status
-        except StorageExhausted:
-            answer.Status = Status.OUT_OF_RESOURCES
-        return answer
+            connection = Connection(self._service, accepted, peer)
+        except OSError:  # the peer is gone already
+            accepted.close()
+            return
+        with self._changed:
+            self._connections.add(connection)
+        threading.Thread(
+            target=self._run, args=(connection,), name=f"association-{connection.id}", daemon=True
+        ).start()
 
-    def _ended(self, event: Any, released: bool) -> None:  # noqa: ANN401
-        self._on_association_end(event.assoc.dicom_node_id, released)
+    def _run(self, connection: Connection) -> None:
+        try:
+            connection.run()
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends one association, not the node
+            _log.error("association_failed", association=connection.id, error=type(error).__name__)
+        finally:
+            with self._changed:
+                self._connections.discard(connection)
+                self._changed.notify_all()
+
+    def _load(self, host: str) -> Load:
+        with self._changed:
+            of_host = sum(connection.host == host for connection in self._connections)
+            return Load(len(self._connections), of_host)
+
+
+def _is_listening(listener: socket.socket) -> bool:
+    return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -1,0 +1,199 @@
+"""One accepted connection, in one thread: opening, association, end.
+
+Every wait has an end: the peer's next byte, a deadline, or the receiver's stop. Between
+messages the thread sleeps in the kernel and costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from pynetdicom import AE
+
+from dicom_node.receive.admission import Load, admit
+from dicom_node.receive.contexts import supported_contexts
+from dicom_node.receive.datapath import DataPath
+from dicom_node.receive.part10 import AETitles
+from dicom_node.receive.pdu_reader import LONGEST_OPENING_BYTES, PDUReader
+from dicom_node.receive.protocol import (
+    A_ASSOCIATE_RQ,
+    P_DATA_TF,
+    AssociationFault,
+    ConnectionLost,
+    Overdue,
+    ProtocolError,
+)
+from dicom_node.receive.spool import Spool, StoredInstance
+from dicom_node.receive.upper_layer import Address, UpperLayer
+from dicom_node.settings import Receive
+
+# For the peer to close after a release, a rejection or an abort (the ARTIM timer, PS3.8 9.1.5)
+_CLOSING_S = 2.0
+_MB = 1 << 20
+
+_log = structlog.get_logger()
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What all connections of a receiver share."""
+
+    settings: Receive
+    ae: AE
+    spool: Spool
+    on_instance: Callable[[StoredInstance], None]
+    on_association_end: Callable[[int, bool], None]
+    load: Callable[[str], Load]
+
+
+class Connection:
+    """An accepted connection.
+
+    Parameters
+    ----------
+    service : Service
+    accepted : socket.socket
+    peer : the peer's address tuple
+    """
+
+    def __init__(self, service: Service, accepted: socket.socket, peer: Address) -> None:
+        self.host = peer[0]
+        self.id = next(_ids)
+        self._service = service
+        self._settings = service.settings
+        self._socket = accepted
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._upper_layer = UpperLayer(
+            service.ae, accepted, peer, accepted.getsockname(), supported_contexts()
+        )
+        self._reader = PDUReader(accepted, self._settings.maximum_pdu, self._settings.pdu_timeout_s)
+        self._state = threading.Lock()
+        self._is_within_message = False
+        self._is_draining = False
+
+    def run(self) -> None:
+        """Serve the connection until it ends."""
+        try:
+            titles = self._open()
+            if titles is not None:
+                self._serve(titles)
+            self._await_close()
+        except AssociationFault as fault:
+            # A connection that opens and closes is a health check, and not worth a line
+            if not isinstance(fault, ConnectionLost) or self._reader.has_read:
+                _log.warning("association_fault", association=self.id, host=self.host, fault=str(fault))
+            with contextlib.suppress(OSError):
+                self._upper_layer.abort(by_provider=isinstance(fault, ProtocolError))
+        finally:
+            self._socket.close()
+
+    def drain(self) -> None:
+        """Let a message that has begun be answered, then abort; abort at once if there is none."""
+        with self._state:
+            self._is_draining = True
+            if not self._is_within_message:
+                # Wakes the thread; what it sends is not hindered
+                self._shut(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """End now."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(how)
+
+    def _open(self) -> AETitles | None:
+        """Negotiate; return the AE titles if the association is established (PS3.8 7.1)."""
+        kind, pdu = self._reader.read(LONGEST_OPENING_BYTES, self._settings.pdu_timeout_s)
+        if kind != A_ASSOCIATE_RQ:
+            raise ProtocolError("the first PDU is no A-ASSOCIATE-RQ")
+        self._socket.settimeout(self._settings.pdu_timeout_s)
+        titles = self._upper_layer.request(bytes(pdu))
+        if titles is None:
+            return None
+        service = self._service
+        rejection = admit(
+            self._settings, titles, self.host, service.load(self.host), has_room=service.spool.has_room()
+        )
+        if rejection is None:
+            return titles if self._upper_layer.accept() else None
+        self._upper_layer.reject(*rejection.value)
+        _log.warning(
+            "association_rejected",
+            host=self.host,
+            called_ae_title=titles.called,
+            calling_ae_title=titles.calling,
+            reason=rejection.name.lower(),
+        )
+        return None
+
+    def _serve(self, titles: AETitles) -> None:
+        """Receive until the association is released, or raise how else it ended."""
+        _log.info(
+            "association_established",
+            association=self.id,
+            host=self.host,
+            called_ae_title=titles.called,
+            calling_ae_title=titles.calling,
+        )
+        data_path = DataPath(
+            self._service.spool,
+            self._upper_layer.contexts,
+            titles,
+            self.id,
+            maximum_object_bytes=self._settings.maximum_object_mb * _MB,
+            peer_maximum_pdu=self._upper_layer.peer_maximum_pdu,
+            send=self._send,
+            echo=self._upper_layer.serve_command,
+            on_instance=self._service.on_instance,
+        )
+        released = False
+        try:
+            while not released and not self._upper_layer.is_over:
+                released = self._serve_pdu(data_path)
+        finally:
+            data_path.close()
+            _log.info("association_ended", association=self.id, released=released)
+            self._service.on_association_end(self.id, released)
+
+    def _serve_pdu(self, data_path: DataPath) -> bool:
+        """Take in the next PDU; return whether the association was released."""
+        kind, pdu = self._reader.read(self._settings.maximum_pdu, self._settings.idle_timeout_s)
+        if kind == P_DATA_TF:
+            self._note_message(is_within=True)
+            data_path.receive(pdu)
+            self._note_message(is_within=data_path.is_within_message)
+            return False
+        if data_path.is_within_message:
+            data_path.close()
+            _log.warning("message_broken_off", association=self.id)
+        self._upper_layer.receive(bytes(pdu))
+        return self._upper_layer.answer_release()
+
+    def _note_message(self, *, is_within: bool) -> None:
+        with self._state:
+            if self._is_draining and not (is_within and self._is_within_message):
+                raise Overdue("the receiver is stopping")
+            self._is_within_message = is_within
+
+    def _send(self, encoded: bytes) -> None:
+        self._socket.settimeout(self._settings.pdu_timeout_s)
+        try:
+            self._socket.sendall(encoded)
+        except TimeoutError:
+            raise Overdue("the peer does not read its answer") from None
+        except OSError:
+            raise ConnectionLost("the connection was reset") from None
+
+    def _await_close(self) -> None:
+        """Give the peer time to read the last PDU: closing first could destroy it on its way."""
+        with contextlib.suppress(AssociationFault, OSError):
+            self._reader.read(0, _CLOSING_S)
