@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -153,8 +154,7 @@ def mr_series(
     _set_plane(common, affine)
     made = []
     for index in range(slices):
-        dataset = Dataset()
-        dataset.update(common)
+        dataset = deepcopy(common)  # elements of its own: the caller may alter one slice
         dataset.SOPInstanceUID = _uid(seed, series_seed, f"slice {index}")
         dataset.InstanceNumber = int(numbers[index])
         position = np.asarray(affine, np.float64) @ [0.0, 0.0, index, 1.0]

@@ -12,7 +12,8 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,7 @@ from typing import NamedTuple, Self
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -101,6 +103,7 @@ IDENTITY = (
 """What is copied: the patient and the study, nothing of the source's series or equipment."""
 
 IDENTITY_TAGS = frozenset(Tag(tag_for_keyword(keyword) or 0) for keyword in IDENTITY)
+_CHARACTER_SET = Tag("SpecificCharacterSet")
 _TEXT = frozenset(("LO", "SH", "LT", "ST", "UC", "UT"))
 _SERIES_DESCRIPTIONS = {
     Kind.SEG: f"Tumour segmentation, {RESEARCH_USE}",
@@ -230,7 +233,7 @@ class Provenance:
         TimezoneOffsetFromUTC holds for every date and time of an object (PS3.3 C.12.1.1),
         so that the copied study time and ours must be of one zone.
         """
-        zone = _raw_text(self.source.header, "TimezoneOffsetFromUTC")
+        zone = raw_text(self.source.header, "TimezoneOffsetFromUTC")
         stated = re.fullmatch(r"([+-])(\d\d)(\d\d)", zone)
         if stated is None:
             return self.made_at
@@ -245,17 +248,24 @@ def ascii_text(text: str, longest: int | None = None) -> str:
     return plain if longest is None else plain[:longest]
 
 
+@contextmanager
+def any_character_set() -> Iterator[None]:
+    """Silence pydicom where the source's character set is wrong: it is only copied."""
+    with warnings.catch_warnings():
+        for message in ("Unknown encoding", ".*Specific Character Set", "Failed to (en|de)code"):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield
+
+
+@any_character_set()
 def identity_of(dataset: Dataset, only: Collection[int] = IDENTITY_TAGS) -> dict[BaseTag, bytes]:
     """Encode the patient and study attributes of a data set, all or some.
 
     Values that were never decoded come out as they were read, whatever their character set
     says; others are encoded again.
     """
-    with warnings.catch_warnings():
-        # a character set that pydicom does not know is the source's matter, and is only copied
-        warnings.simplefilter("ignore", UserWarning)
-        encodings = _encodings(dataset)
-        return {tag: _encoded(dataset, tag, encodings) for tag in map(Tag, sorted(only)) if tag in dataset}
+    encodings = _encodings(dataset)
+    return {tag: _encoded(dataset, tag, encodings) for tag in map(Tag, sorted(only)) if tag in dataset}
 
 
 def stamp(dataset: Dataset, provenance: Provenance, kind: Kind) -> None:
@@ -306,7 +316,7 @@ def _encodings(dataset: Dataset) -> list[str]:
     return convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 6")
 
 
-def _raw_text(dataset: Dataset, keyword: str) -> str:
+def raw_text(dataset: Dataset, keyword: str) -> str:
     """The value as it was read: decoding it could warn or raise."""
     tag = Tag(tag_for_keyword(keyword) or 0)
     if tag not in dataset:
@@ -331,15 +341,14 @@ def _copy_identity(dataset: Dataset, source: Source) -> None:
         dataset.pop(tag, None)
     for keyword in REQUIRED:
         setattr(dataset, keyword, None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        encodings = _encodings(source.header)
+    encodings = _encodings(source.header)
     for tag, value in source.identity.items():
         vr = dictionary_VR(tag)
-        if vr == "SQ":
+        if vr == "SQ" or tag == _CHARACTER_SET:
             dataset.add(deepcopy(source.header[tag]))
         elif vr == "PN":
-            dataset.add(DataElement(tag, vr, PersonName(value, encodings), already_converted=True))
+            name = PersonName(value, encodings, validation_mode=IGNORE)
+            dataset.add(DataElement(tag, vr, name, already_converted=True))
         elif vr in _TEXT:
             dataset.add(DataElement(tag, vr, value, already_converted=True))
         else:
@@ -348,7 +357,7 @@ def _copy_identity(dataset: Dataset, source: Source) -> None:
 
 def _series_number(header: Dataset, kind: Kind) -> int:
     """Keep results beside their source in a sorted list: source 7 gives 701, 702, 703."""
-    stated = re.fullmatch(r"\+?(\d{1,7})", _raw_text(header, "SeriesNumber"))
+    stated = re.fullmatch(r"\+?(\d{1,7})", raw_text(header, "SeriesNumber"))
     return (int(stated[1]) if stated else 0) * 100 + _SERIES_OFFSETS[kind]
 
 

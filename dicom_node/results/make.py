@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.results.capture import make_capture
-from dicom_node.results.identity import Provenance, Source
+from dicom_node.results.identity import Provenance, Source, any_character_set
 from dicom_node.results.picture import Picture, card, key_picture, png
 from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.report import (
@@ -30,6 +30,7 @@ PICTURE_NAME = "picture.png"
 _Made = Mapping[Kind, Dataset]
 
 
+@any_character_set()
 def make_results(
     volume: MRVolume,
     findings: Findings,
@@ -86,6 +87,7 @@ def make_results(
     return _keep(made, parts, folder)
 
 
+@any_character_set()
 def make_failure(
     headers: Sequence[Dataset],
     cause: str,

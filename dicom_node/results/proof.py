@@ -18,7 +18,14 @@ from pydicom.tag import Tag
 
 from dicom_node.analysis.findings import Findings
 from dicom_node.errors import ResultInvalid
-from dicom_node.results.identity import IDENTITY_TAGS, RESEARCH_USE, Source, identity_of
+from dicom_node.results.identity import (
+    IDENTITY_TAGS,
+    RESEARCH_USE,
+    Source,
+    any_character_set,
+    identity_of,
+    raw_text,
+)
 from dicom_node.results.proof_of_place import prove_report_places, prove_segments
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.series.volume import MRVolume
@@ -43,6 +50,7 @@ class _Target:
     segments: frozenset[int] | None = None
 
 
+@any_character_set()
 def prove_results(
     paths: Mapping[Kind, Path],
     volume: MRVolume,
@@ -67,6 +75,7 @@ def prove_results(
     prove_report_places(objects[Kind.SR], volume, findings)
 
 
+@any_character_set()
 def prove_failure(
     paths: Mapping[Kind, Path], headers: Sequence[Dataset], predecessor: ResultSet | None = None
 ) -> None:
@@ -117,7 +126,7 @@ def _prove_uids(objects: Mapping[Kind, Dataset], source: Source) -> None:
         taken |= {instance.series_uid, instance.sop_instance_uid}
     for kind, dataset in objects.items():
         for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
-            uid = str(dataset.get(keyword, ""))
+            uid = raw_text(dataset, keyword)
             if not _UID.fullmatch(uid):
                 _fail(kind, f"{keyword} is not a UID")
             if uid in taken:

@@ -1,0 +1,68 @@
+"""Every kind of object and every variant of the report passes David Clunie's ``dciodvfy``.
+
+Covered: IOD conformance of SEG, SC and SR for single-frame and multi-frame sources, for
+findings, no findings, failures and second versions; and each warning by name.
+Not covered: the templates of the SR, which dciodvfy does not check (test_report_content.py
+does, and dcmqi in test_result_geometry.py); what a viewer makes of it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from result_cases import dciodvfy, make_case, negative, run, run_failure
+
+from dicom_node.results.result_set import Kind
+
+EXPECTED_WARNINGS = (
+    # a device UID in Contributing Equipment tells two sets of weights apart; it is an extension
+    "ContributingEquipmentSequence(0018,a001)[1]/DeviceUID(0018,1002)> - Attribute is not present",
+    # no public scheme has a concept for the number of positive slices
+    "Unrecognized defined term = <99DICOMNODE>",
+    # empty, since the source's is: a result must not invent a study ID or a date
+    "that would be needed to build DICOMDIR",
+)
+
+
+def assert_conforms(result):
+    for made in result.objects:
+        errors, warnings = dciodvfy(made.path)
+        unexpected = [w for w in warnings if not any(known in w for known in EXPECTED_WARNINGS)]
+        assert (made.kind, errors, unexpected) == (made.kind, [], [])
+
+
+def test_all_objects_of_a_result_with_findings_conform(result):
+    assert [made.kind for made in result.objects] == [Kind.SEG, Kind.SC, Kind.SR]
+    assert_conforms(result)
+
+
+def test_a_result_without_findings_conforms(case, tmp_path):
+    result = run(negative(case), tmp_path)
+    assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
+    assert_conforms(result)
+
+
+def test_a_result_of_a_multi_frame_source_conforms(tmp_path):
+    assert_conforms(run(make_case("oblique", multi_frame=True), tmp_path))
+
+
+def test_a_failed_result_conforms(case, tmp_path):
+    result = run_failure(case.volume.headers, tmp_path)
+    assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
+    assert_conforms(result)
+
+
+def test_a_second_version_that_names_the_first_conforms(case, result, tmp_path):
+    assert_conforms(run(case, tmp_path, configuration_digest="changed", predecessor=result))
+
+
+def test_a_report_without_other_objects_conforms(case, tmp_path):
+    result = run(case, tmp_path, kinds=(Kind.SR,))
+    assert [made.kind for made in result.objects] == [Kind.SR]
+    assert_conforms(result)
+
+
+@pytest.mark.parametrize(
+    "missing", ["AccessionNumber", "StudyID", "PatientSex", "PatientBirthDate", "StudyTime", "SeriesNumber"]
+)
+def test_results_conform_when_the_source_lacks(missing, tmp_path):
+    assert_conforms(run(make_case(attributes={missing: None}), tmp_path))

@@ -1,0 +1,285 @@
+"""Results belong to the patient and study of their source, byte for byte.
+
+Covered: names in the character sets of PS3.3 C.12.1.1.2 that PACS hold; headers with missing
+or illegal values; deterministic UIDs and what changes them; dates; that the source is not
+altered.
+Not covered: how a PACS displays a character set.
+"""
+
+from __future__ import annotations
+
+import warnings
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.charset import convert_encodings
+from pydicom.config import disable_value_validation
+from pydicom.dataelem import DataElement
+from pydicom.valuerep import PersonName
+from result_cases import MADE_AT, Case, make_case, negative, path_of, read, run, run_failure
+
+from dicom_node.errors import ResultInvalid
+from dicom_node.results.identity import REQUIRED, Provenance, Source, ascii_text, identity_of
+from dicom_node.results.result_set import Kind
+from dicom_node.series.volume import MRVolume
+
+# the second byte of this character in GB18030 is that of a backslash
+BACKSLASH = next(chr(c) for c in range(0x4E00, 0x9FFF) if chr(c).encode("gb18030")[1:2] == b"\x5c")
+
+NAMES = {
+    "default": (None, "Smith^John^^Dr"),
+    "latin 1": ("ISO_IR 100", "Müller^Jörg"),
+    "latin 2": ("ISO_IR 101", "Łukasz^Żółć"),
+    "cyrillic": ("ISO_IR 144", "Люкceмбypг"),
+    "arabic": ("ISO_IR 127", "قباني^لنزار"),
+    "greek": ("ISO_IR 126", "Διονυσιος"),
+    "hebrew": ("ISO_IR 138", "שרון^דבורה"),
+    "thai": ("ISO_IR 166", "นามสกุล^ชื่อ"),
+    "japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "japanese half width": (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+    "korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    # from PS3.5 K.2: pydicom itself writes this one without its escape sequences
+    "chinese 2022": (
+        ["", "ISO 2022 IR 58"],
+        b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
+    ),
+    "chinese": ("GB18030", f"Wang^XiaoDong=王^小东{BACKSLASH}="),
+    "chinese gbk": ("GBK", "Wang^XiaoDong=王^小东="),
+    "utf-8": ("ISO_IR 192", "Wang^XiaoDong=王^小東=Ωμέγα"),
+}
+
+
+def with_header_changes(case: Case, change) -> Case:
+    """Apply ``change`` to every header and read the bytes back, as from a file."""
+    headers = []
+    for header in case.volume.headers:
+        changed = deepcopy(header)
+        with disable_value_validation():
+            change(changed)
+            buffer = BytesIO()
+            changed.save_as(buffer, enforce_file_format=True)
+        buffer.seek(0)
+        headers.append(dcmread(buffer))
+    volume = case.volume
+    return Case(
+        MRVolume(volume.voxels, volume.affine, volume.frames, tuple(headers), volume.contrast), case.findings
+    )
+
+
+def raw(dataset: Dataset, keyword: str) -> bytes:
+    return dataset.get_item(keyword).value or b""
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("decoded_before", [False, True], ids=["raw", "decoded"])
+def test_the_name_is_copied_byte_for_byte_in(name, decoded_before, case, tmp_path):
+    character_set, text = NAMES[name]
+    value = (
+        PersonName(text, convert_encodings(character_set)) if isinstance(text, bytes) else PersonName(text)
+    )
+
+    def change(header):
+        if character_set is None:
+            del header.SpecificCharacterSet
+        else:
+            header.SpecificCharacterSet = character_set
+        header.add(DataElement("PatientName", "PN", value, already_converted=True))
+        header.add(DataElement("OtherPatientNames", "PN", [value, value], already_converted=True))
+        header.add(DataElement("StudyDescription", "LO", text, already_converted=True))
+
+    changed = with_header_changes(case, change)
+    keywords = ["PatientName"] if decoded_before else ["PatientName", "OtherPatientNames", "StudyDescription"]
+    expected = {keyword: raw(changed.volume.headers[0], keyword) for keyword in keywords}
+    if decoded_before:
+        str(changed.volume.headers[0])
+    result = run(changed, tmp_path)
+    for kind in Kind:
+        made = dcmread(path_of(result, kind))
+        assert {keyword: raw(made, keyword) for keyword in keywords} == expected
+        assert made.get("SpecificCharacterSet") == changed.volume.headers[0].get("SpecificCharacterSet")
+        assert made.PatientName == changed.volume.headers[0].PatientName
+
+
+def test_bytes_that_their_character_set_does_not_allow_are_copied_all_the_same(case, tmp_path):
+    def change(header):
+        del header.SpecificCharacterSet
+        name = PersonName("Müller^Jörg".encode("latin-1"))
+        header.add(DataElement("PatientName", "PN", name, already_converted=True))
+
+    result = run(with_header_changes(case, change), tmp_path)
+    for kind in Kind:
+        assert raw(dcmread(path_of(result, kind)), "PatientName").strip() == b"M\xfcller^J\xf6rg"
+
+
+def test_a_character_set_that_nobody_knows_is_copied_with_its_bytes(case, tmp_path):
+    def change(header):
+        header.PatientName = "Smith^John"
+        header.StudyDescription = "MR brain"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header.SpecificCharacterSet = "ISO_IR 999"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        changed = with_header_changes(case, change)
+        result = run(changed, tmp_path)
+        made = read(result, Kind.SR)
+    assert raw(made, "PatientName") == b"Smith^John"
+    assert made.SpecificCharacterSet == "ISO_IR 999"
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    REQUIRED,
+)
+def test_a_missing_type_2_attribute_is_empty_in_the_result(keyword, tmp_path):
+    case = make_case(attributes={keyword: None})
+    result = run(case, tmp_path)
+    for kind in Kind:
+        made = read(result, kind)
+        assert keyword in made
+        assert raw(made, keyword) == b""
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientSex", "U"),
+        ("PatientBirthDate", "19700000"),
+        ("PatientBirthDate", "unknown"),
+        ("StudyTime", "25:61"),
+        ("PatientAge", "45"),
+        ("PatientWeight", "70,5"),
+        ("PatientID", "X" * 70),
+        ("StudyDescription", "T" * 80),
+        ("TimezoneOffsetFromUTC", "CET"),
+        ("SeriesNumber", "one"),
+    ],
+)
+def test_an_illegal_value_of_the_source_does_no_harm(keyword, value, case, tmp_path):
+    def change(header):
+        header.add(DataElement(keyword, "LO", value, already_converted=True))
+        header[keyword].VR = "LO"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        changed = with_header_changes(case, change)
+    result = run(changed, tmp_path)
+    if keyword != "SeriesNumber":
+        for kind in Kind:
+            assert raw(read(result, kind), keyword).decode().strip() == value
+
+
+@pytest.mark.parametrize("keyword", ["SliceThickness", "SpacingBetweenSlices", "FrameOfReferenceUID"])
+def test_a_source_without_it_still_gets_a_result(keyword, tmp_path):
+    result = run(make_case(attributes={keyword: None}), tmp_path)
+    assert len(result.objects) == len(Kind)
+
+
+def test_the_headers_of_the_source_are_not_altered(tmp_path):
+    case = make_case()
+
+    def encoded():
+        buffers = []
+        for header in case.volume.headers:
+            buffer = BytesIO()
+            header.save_as(buffer)
+            buffers.append(buffer.getvalue())
+        return buffers
+
+    before = encoded()
+    run(case, tmp_path)
+    run_failure(case.volume.headers, tmp_path / "failure")
+    assert encoded() == before
+
+
+def test_sequences_of_the_study_are_copied(case, tmp_path):
+    def change(header):
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "24590-2", "LN", "MR Brain"
+        header.ProcedureCodeSequence = [item]
+
+    changed = with_header_changes(case, change)
+    made = read(run(changed, tmp_path), Kind.SEG)
+    assert made.ProcedureCodeSequence[0].CodeValue == "24590-2"
+    assert identity_of(made) == identity_of(changed.volume.headers[0])
+
+
+def test_nothing_of_the_source_series_or_scanner_is_copied(result):
+    for kind in Kind:
+        made = read(result, kind)
+        assert made.Manufacturer == "dicom-node"
+        assert "ProtocolName" not in made
+        assert made.SeriesDescription.endswith("RESEARCH USE ONLY")
+        assert made.ContributingEquipmentSequence[0].PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+
+
+def test_each_kind_has_its_series_beside_the_source(case, result):
+    made = [read(result, kind) for kind in Kind]
+    assert len({m.SeriesInstanceUID for m in made}) == len(Kind)
+    assert len({m.SeriesNumber for m in made}) == len(Kind)
+    assert {m.SeriesNumber // 100 for m in made} == {int(case.volume.headers[0].SeriesNumber)}
+    assert {m.StudyInstanceUID for m in made} == {case.volume.headers[0].StudyInstanceUID}
+
+
+def test_the_same_inputs_give_the_same_uids_and_any_other_input_gives_others(case):
+    source = Source.of_headers(case.volume.headers)
+    first = Provenance(source, case.findings.algorithm, "site", "digest", MADE_AT)
+    later = replace(first, made_at=MADE_AT + timedelta(days=1))
+    assert later.instance_uid(Kind.SR) == first.instance_uid(Kind.SR)
+    fewer = Source.of_headers(case.volume.headers[:-1])
+    retrained = replace(case.findings.algorithm, weights_sha256="00" * 32)
+    others = [
+        replace(first, source=fewer),
+        replace(first, algorithm=retrained),
+        replace(first, site_salt="other"),
+        replace(first, configuration_digest="other"),
+        replace(first, outcome="failed"),
+    ]
+    uids = {p.instance_uid(kind) for p in [first, *others] for kind in Kind}
+    assert len(uids) == (1 + len(others)) * len(Kind)
+
+
+def test_the_order_of_the_headers_does_not_change_the_uids(case):
+    first, second = (
+        Provenance(Source.of_headers(headers), case.findings.algorithm, "site", "digest", MADE_AT)
+        for headers in (case.volume.headers, case.volume.headers[::-1])
+    )
+    assert first.series_uid(Kind.SEG) == second.series_uid(Kind.SEG)
+
+
+def test_dates_are_in_the_time_zone_that_the_source_states(tmp_path):
+    result = run(make_case(attributes={"TimezoneOffsetFromUTC": "+0530"}), tmp_path)
+    made = read(result, Kind.SR)
+    assert (made.ContentDate, made.ContentTime, made.TimezoneOffsetFromUTC) == ("20260105", "170000", "+0530")
+
+
+def test_dates_are_in_the_given_time_zone_when_the_source_states_none(case, tmp_path):
+    zone = timezone(timedelta(hours=-8))
+    made = read(run(negative(case), tmp_path, made_at=MADE_AT.astimezone(zone)), Kind.SR)
+    assert (made.ContentDate, made.ContentTime) == ("20260105", "033000")
+
+
+def test_a_time_without_a_zone_is_refused(case, tmp_path):
+    with pytest.raises(ValueError, match="aware"):
+        run(case, tmp_path, made_at=datetime(2026, 1, 5))  # noqa: DTZ001
+
+
+def test_a_header_without_a_uid_is_refused_by_name(case, tmp_path):
+    header = deepcopy(case.volume.headers[0])
+    del header.SeriesInstanceUID
+    with pytest.raises(ResultInvalid, match="SeriesInstanceUID"):
+        run_failure([header], tmp_path)
+
+
+def test_a_result_needs_a_header(tmp_path):
+    with pytest.raises(ResultInvalid, match="at least one header"):
+        run_failure([], tmp_path)
+
+
+def test_text_is_ascii_in_every_object_whatever_was_asked_for():
+    assert ascii_text("Größe ≥ 5 mm\\x", 12) == "Groe  5 mm/x"[:12]
