@@ -20,11 +20,13 @@ class Archive:
     ----------
     folder : made when missing
     ae_title : ours
+    port : on 127.0.0.1; 0 for any that is free
     """
 
-    def __init__(self, folder: Path, ae_title: str) -> None:
+    def __init__(self, folder: Path, ae_title: str, port: int = 0) -> None:
         self.folder = folder
         self.ae_title = ae_title
+        self._port = port
         self._server: ThreadedAssociationServer | None = None
 
     @property
@@ -40,7 +42,7 @@ class Archive:
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context(Verification)
         self._server = ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", self._port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )
         return self
 

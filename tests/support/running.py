@@ -1,0 +1,136 @@
+"""A node as its own process, as operators run it, and programs that tests talk to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from dicom_node.workflow.ledger import Entry, Ledger, State
+
+T = TypeVar("T")
+
+ENDED = (State.DONE, State.SKIPPED, State.UNDELIVERED)
+
+
+def need(program: str) -> str:
+    """Path of a peer's program; without it the test is skipped by name, but in CI it fails."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} is not installed; tests/install_peers.sh should have done it")
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], T | None], timeout_s: float = 90) -> T:
+    """Ask until the answer is true."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        answer = what()
+        if answer:
+            return answer
+        time.sleep(0.1)
+    pytest.fail(f"still waiting for {what.__name__} after {timeout_s} s")
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def process(
+    *command: str | Path, log: Path, port: int, cwd: Path | None = None
+) -> Iterator[subprocess.Popen]:
+    """Run a program that listens on a port until the block ends."""
+    with log.open("ab") as output:
+        environment = {**os.environ, "TCP_NODELAY": "1"}  # without it DCMTK waits for each small packet
+        started = subprocess.Popen(
+            [str(c) for c in command], stdout=output, stderr=output, cwd=cwd, env=environment
+        )
+        try:
+
+            def listening() -> bool:
+                assert started.poll() is None, log.read_text()
+                return listens(port)
+
+            wait_for(listening)
+            yield started
+        finally:
+            if started.poll() is None:
+                started.send_signal(signal.SIGTERM)
+            started.wait(60)
+
+
+def write_configuration(
+    path: Path, *, port: int, models: Path, destinations: dict[str, tuple[str, int]]
+) -> Path:
+    """Write a configuration with one FLAIR pipeline per bundle in ``models`` to every destination."""
+    bundles = sorted(p.parent.name for p in models.glob("*/manifest.toml"))
+    names = list(destinations)
+    pipelines = "".join(
+        f'[[pipelines]]\nname = "{b}"\nbundle = "{b}"\nmatch = {{ contrasts = ["FLAIR"] }}\n'
+        f"destinations = {names}\n"
+        for b in bundles
+    )
+    peers = "".join(
+        f'[[destinations]]\nname = "{name}"\nae_title = "{title}"\nhost = "127.0.0.1"\nport = {at}\n'
+        f"retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10\n"
+        for name, (title, at) in destinations.items()
+    )
+    path.write_text(
+        f'folder = "{path.parent / "var"}"\n'
+        f"[receive]\nport = {port}\n"
+        f"[completion]\nquiet_s = 3\nquiet_after_release_s = 0.5\n"
+        f'[analysis]\nmodels = "{models}"\ndevice = "cpu"\n{pipelines}{peers}'
+    )
+    return path
+
+
+@contextmanager
+def node_process(configuration: Path, port: int) -> Iterator[subprocess.Popen]:
+    """``dicom-node serve``."""
+    command = [sys.executable, "-m", "dicom_node", "serve", "--config", configuration]
+    with process(*command, log=configuration.with_suffix(".log"), port=port) as started:
+        yield started
+
+
+def entries_of(folder: Path) -> list[Entry]:
+    """What the book of the node in this folder says."""
+    if not (folder / "ledger.sqlite").exists():
+        return []
+    ledger = Ledger(folder / "ledger.sqlite")
+    try:
+        return ledger.entries()
+    finally:
+        ledger.close()
+
+
+def wait_until_ended(folder: Path, jobs: int = 1, timeout_s: float = 120) -> list[Entry]:
+    """Wait until so many jobs have ended, one way or the other."""
+
+    def ended() -> list[Entry] | None:
+        entries = entries_of(folder)
+        return entries if len(entries) >= jobs and all(e.state in ENDED for e in entries) else None
+
+    return wait_for(ended, timeout_s)

@@ -1,0 +1,112 @@
+"""The commands as a user types them: what they print, write and return.
+
+``serve`` is covered by tests/workflow/test_node.py, ``demo`` and ``selftest`` with the shipped
+bundles by tests/test_shipped_bundles.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dicom_node.cli import app
+from dicom_node.trial.archive import Archive
+from tests.support.spot import image_spot
+
+Series = Callable[..., list[Path]]
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def _bundles(spot_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_NODE_ANALYSIS__MODELS", str(spot_models))
+
+
+def test_analyse_writes_the_objects_and_says_what_was_found(series_of: Series, tmp_path: Path) -> None:
+    spot = image_spot()
+    series_of(spot)
+    done = run(app, ["analyse", str(tmp_path / "series"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert ": analysed: 1 lesion, 5.6 ml" in done.stdout
+    (folder,) = (tmp_path / "out").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["notice"] == "RESEARCH USE ONLY"
+    assert result["series_instance_uid"] == folder.name
+    assert result["bundle"]["name"] == "spot"
+    assert len(result["slices"]) == 12
+    (lesion,) = result["lesions"]
+    assert lesion["volume_ml"] == pytest.approx(spot.volume_ml, rel=0.01)
+    assert lesion["centroid_mm"] == pytest.approx(spot.centroid_mm, abs=0.5)
+    assert {o["file"] for o in result["objects"]} == {"seg.dcm", "sc.dcm", "sr.dcm"}
+    assert set(result["timings_s"]) == {"series", "analysis", "results"}
+
+
+def test_analyse_returns_1_when_a_series_failed(series_of: Series, tmp_path: Path) -> None:
+    series_of(image_spot())[4].unlink()
+    done = run(app, ["analyse", str(tmp_path / "series"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert ": failed: slices 4 and 5 are 8.00 mm apart" in done.stdout
+
+
+def test_analyse_returns_0_when_a_series_was_skipped(series_of: Series, tmp_path: Path) -> None:
+    series_of(image_spot(), series_description="scout")
+    done = run(app, ["analyse", str(tmp_path / "series"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    assert ": skipped: SeriesDescription says 'scout': a localizer" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["analyse", "nowhere", "--out", "out"], "nowhere is no folder"),
+        (["analyse", ".", "--out", "out"], "no DICOM series in ."),
+        (["analyse", ".", "--out", "out", "--config", "none.toml"], "none.toml: No such file"),
+        (["serve", "--config", "none.toml"], "none.toml: No such file"),
+        (["send", ".", "nonsense", "--called", "A"], "'nonsense' is no HOST:PORT"),
+        (["send", ".", "127.0.0.1:1", "--called", "A"], "no DICOM files in ."),
+        (["status"], "no node has run with this configuration"),
+        (["check-config", "none.toml"], "none.toml: No such file"),
+        (["demo", "--series", "nowhere"], "nowhere is no folder"),
+    ],
+)
+def test_bad_usage_is_said_in_one_line_and_returns_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(app, arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_send_stores_every_file_at_the_peer(series_of: Series, tmp_path: Path) -> None:
+    paths = series_of(image_spot())
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        address = f"127.0.0.1:{archive.port}"
+        done = run(app, ["send", str(tmp_path / "series"), address, "--called", "ARCHIVE"])
+    assert done.exit_code == 0, done.output
+    assert "12 of 12 files stored by ARCHIVE@127.0.0.1" in done.stdout
+    assert len(list(archive.folder.glob("*.dcm"))) == len(paths)
+
+
+def test_send_returns_1_when_the_peer_does_not_answer(series_of: Series, tmp_path: Path) -> None:
+    series_of(image_spot())
+    done = run(app, ["send", str(tmp_path / "series"), "127.0.0.1:1", "--called", "ARCHIVE"])
+    assert done.exit_code == 1
+    assert "ARCHIVE@127.0.0.1:1 does not answer" in done.stderr
+
+
+def test_check_config_names_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[[pipelines]]\nname = "a"\nbundle = "gone"\nmatch = { contrasts = ["T1"] }\n')
+    done = run(app, ["check-config", str(path)])
+    assert done.exit_code == 2
+    assert "gone/manifest.toml is missing" in done.stderr
+
+
+def test_the_version_is_shown() -> None:
+    assert run(app, ["--version"]).stdout.startswith("dicom-node ")

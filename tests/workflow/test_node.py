@@ -1,0 +1,145 @@
+"""A running node, from C-STORE to the archive: once each, through crashes and dead destinations.
+
+The node runs as a process and the archive is the demonstration's; real PACS are in tests/peers.
+Not covered: systematic crashes at every point (one at the worst moments only), hostile peers
+(tests/receive).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from dicom_node.deliver.cstore import Peer, send_files
+from dicom_node.trial.archive import Archive
+from dicom_node.workflow.ledger import Outcome, Sent, State
+from tests.support.running import (
+    entries_of,
+    free_port,
+    node_process,
+    wait_for,
+    wait_until_ended,
+    write_configuration,
+)
+from tests.support.spot import image_spot
+
+Series = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def send(paths: list[Path], port: int) -> None:
+    assert len(list(send_files(Peer("DICOM_NODE", "127.0.0.1", port, "TEST"), paths))) == len(paths)
+
+
+def configure(tmp_path: Path, port: int, models: Path, **archives: int) -> Path:
+    destinations = {name: (name.upper(), at) for name, at in archives.items()}
+    return write_configuration(tmp_path / "node.toml", port=port, models=models, destinations=destinations)
+
+
+def kinds_in(archive: Archive) -> list[str]:
+    return sorted(pydicom.dcmread(p).Modality for p in archive.folder.glob("*.dcm"))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.glob("*.dcm")}
+
+
+def test_a_series_sent_twice_gives_one_result_and_a_late_slice_a_second(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    paths = series_of(image_spot())
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        with node_process(configure(tmp_path, port, spot_models, archive=archive.port), port):
+            send(paths[:-1], port)
+            (first,) = wait_until_ended(tmp_path / "var")
+            assert first.state is State.DONE
+            assert first.outcome is Outcome.FINDINGS
+            assert kinds_in(archive) == ["OT", "SEG", "SR"]
+            before = digests(archive.folder)
+
+            send(paths[:-1], port)
+            send(paths[-1:], port)
+            second, _ = wait_until_ended(tmp_path / "var", jobs=2)
+            assert second.instances == len(paths)
+        after = digests(archive.folder)
+        assert before.items() < after.items()
+        assert len(after) == 2 * len(before)
+
+
+def test_a_skipped_series_says_why_and_nothing_is_sent(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        with node_process(configure(tmp_path, port, spot_models, archive=archive.port), port):
+            send(series_of(image_spot(), series_description="survey"), port)
+            (entry,) = wait_until_ended(tmp_path / "var")
+        assert entry.state is State.SKIPPED
+        assert entry.detail == "SeriesDescription says 'survey': a localizer"
+        assert not entry.trace[-1].passed
+        assert not kinds_in(archive)
+
+
+def test_a_destination_that_is_down_holds_up_nobody_and_gets_its_result_later(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    later = free_port()
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        configuration = configure(tmp_path, port, spot_models, archive=archive.port, down=later)
+        with node_process(configuration, port):
+            send(series_of(image_spot()), port)
+
+            def one_sent_one_retrying() -> bool:
+                states = {d.destination: d.state for e in entries_of(tmp_path / "var") for d in e.deliveries}
+                return states == {"archive": Sent.DONE, "down": Sent.RETRYING}
+
+            wait_for(one_sent_one_retrying)
+            send(series_of(image_spot(), "other", series_seed="2"), port)  # still received
+            with Archive(tmp_path / "revived", "DOWN", port=later) as revived:
+                entries = wait_until_ended(tmp_path / "var", jobs=2)
+                assert {e.state for e in entries} == {State.DONE}
+                assert digests(revived.folder) == digests(archive.folder)
+
+
+@pytest.mark.parametrize("moment", ["received", "analysing"])
+def test_a_killed_node_goes_on_where_it_was_and_delivers_once(
+    moment: str, tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    paths = series_of(image_spot())
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        configuration = configure(tmp_path, port, spot_models, archive=archive.port)
+        with node_process(configuration, port) as node:
+            send(paths, port)
+            if moment == "analysing":
+
+                def under_way() -> bool:
+                    return any(e.state is not State.WAITING for e in entries_of(tmp_path / "var"))
+
+                wait_for(under_way)
+            node.send_signal(signal.SIGKILL)
+            node.wait()
+        with node_process(configuration, port):
+            (entry,) = wait_until_ended(tmp_path / "var")
+        assert entry.state is State.DONE
+        assert entry.instances == len(paths)
+        assert kinds_in(archive) == ["OT", "SEG", "SR"]
+        assert not list((tmp_path / "var").rglob("*.part"))
+
+
+def test_a_second_node_in_the_same_folder_is_refused(tmp_path: Path, port: int, spot_models: Path) -> None:
+    configuration = configure(tmp_path, port, spot_models)
+    with node_process(configuration, port):
+        command = [sys.executable, "-m", "dicom_node", "serve", "--config", configuration]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert second.returncode == 2
+    assert "in use by another node" in second.stderr
