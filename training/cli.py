@@ -35,12 +35,15 @@ def train(
         Path | None,
         typer.Option(help="Folder with an index.csv; by default the recipe's, in DICOM_NODE_DATA."),
     ] = None,
+    until: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many epochs in all; a later call goes on.")
+    ] = None,
 ) -> None:
     """Train the network of a recipe and choose its threshold on the validation patients."""
     with _told():
         from training.run import run_training
 
-        run_training(recipe, run, data)
+        run_training(recipe, run, data, until)
 
 
 @app.command()

@@ -86,6 +86,11 @@ def _confusion(patients: list[PatientAnswers], limit: float) -> dict[str, int]:
     }
 
 
+def _headlines(metrics: Metrics) -> Iterator[tuple[str, float | None]]:
+    for name, (part, key) in HEADLINES.items():
+        yield name, metrics[part][key]
+
+
 def run_evaluation(bundle_folder: Path, data: Path | None, split: str, out: Path, *, record: bool) -> Metrics:
     """Write ``metrics.json``, ``report.md`` and ``detector.png`` into ``out``.
 
@@ -109,6 +114,6 @@ def run_evaluation(bundle_folder: Path, data: Path | None, split: str, out: Path
         out / "detector.png",
     )
     if record:
-        figures = {name: round(metrics[part][key], 4) for name, (part, key) in HEADLINES.items()}
+        figures = {name: round(value, 4) for name, value in _headlines(metrics) if value is not None}
         write_manifest(bundle.manifest.model_copy(update={"figures": figures}), bundle_folder)
     return metrics

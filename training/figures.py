@@ -38,6 +38,7 @@ class PatientAnswers:
 
 
 Figures = dict[str, float]
+Table = dict[str, float | list[float] | None]
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -119,18 +120,20 @@ def with_intervals(
     judge: Callable[[Sequence[PatientAnswers]], Figures],
     repeats: int = 1000,
     seed: int = 0,
-) -> dict[str, float | list[float]]:
-    """Give each figure and, as ``NAME_ci95``, its 95 % interval by a percentile bootstrap over patients."""
+) -> Table:
+    """Give each figure and, as ``NAME_ci95``, its 95 % interval by a percentile bootstrap over patients.
+
+    What is not defined, such as the precision where nothing was called positive, is None.
+    """
     random = np.random.default_rng(seed)
     draws = [
         judge([patients[index] for index in random.integers(0, len(patients), len(patients))])
         for _ in range(repeats)
     ]
-    table: dict[str, float | list[float]] = {}
+    table: Table = {}
     for name, value in judge(patients).items():
-        values = np.array([draw[name] for draw in draws])
-        # a draw may leave a figure undefined (no positives among the patients drawn)
-        low, high = np.nanpercentile(values, [2.5, 97.5])
-        table[name] = value
-        table[f"{name}_ci95"] = [float(low), float(high)]
+        # a draw may leave a figure undefined: no positives among the patients drawn
+        values = [draw[name] for draw in draws if not np.isnan(draw[name])]
+        table[name] = None if np.isnan(value) else value
+        table[f"{name}_ci95"] = [float(end) for end in np.percentile(values, [2.5, 97.5])] if values else None
     return table

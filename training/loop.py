@@ -59,10 +59,11 @@ def _learning_rate(recipe: Recipe, epoch: int) -> float:
     return recipe.fit.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _is_over(recipe: Recipe, scores: list[float]) -> bool:
-    """Whether all epochs are done, or the best score is ``patience`` epochs old."""
+def _is_over(recipe: Recipe, scores: list[float], until: int | None) -> bool:
+    """Whether all epochs are done that are wanted, or the best score is ``patience`` epochs old."""
     waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
-    return len(scores) >= recipe.fit.epochs or waited >= recipe.fit.patience
+    wanted = recipe.fit.epochs if until is None else min(until, recipe.fit.epochs)
+    return len(scores) >= wanted or waited >= recipe.fit.patience
 
 
 def _new_model(recipe: Recipe) -> keras.Model:
@@ -90,8 +91,18 @@ def train(
     patients: SliceSet,
     phantoms: SliceSet | None,
     validation: SliceSet,
+    until: int | None = None,
 ) -> keras.Model:
     """Train, or go on with, the run in ``folder`` and return the best network of it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folder : new, or of an earlier run of the same recipe
+    patients, phantoms, validation : SliceSet
+        Without phantoms None.
+    until : stop when this many epochs are done in all; the learning rate still falls towards the
+        recipe's last epoch
 
     Raises
     ------
@@ -107,7 +118,7 @@ def train(
     judge = ValidationBatches(validation, recipe.task, recipe.fit.batch)
     score = SCORES[recipe.task]
     scores = [row[score] for row in rows]
-    while not _is_over(recipe, scores):
+    while not _is_over(recipe, scores, until):
         epoch = len(scores)
         rate = _learning_rate(recipe, epoch)
         model.optimizer.learning_rate = rate

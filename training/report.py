@@ -11,14 +11,19 @@ TITLES = {
 }
 
 
+def _cell(table: dict[str, Any], name: str) -> tuple[str, str]:
+    """Give the texts of a figure and of its interval."""
+    value, interval = table[name], table.get(f"{name}_ci95")
+    text = "not defined" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
+    return text, f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+
+
 def _rows(table: dict[str, Any]) -> list[str]:
     rows = ["| figure | value | 95 % interval |", "|---|---|---|"]
     for name, value in table.items():
         if name.endswith("_ci95") or isinstance(value, dict):
             continue
-        interval = table.get(f"{name}_ci95")
-        text = f"{value}" if isinstance(value, int) else f"{value:.3f}"
-        rows.append(f"| {name} | {text} | {f'{interval[0]:.3f} to {interval[1]:.3f}' if interval else ''} |")
+        rows.append(f"| {name} | {' | '.join(_cell(table, name))} |")
     return rows
 
 
@@ -54,9 +59,7 @@ def baselines_markdown(table: dict[str, dict[str, Any]], heading: str) -> str:
     names = ("accuracy", "precision", "recall", "f1", "auc")
     lines = [f"# {heading}", "", f"| classifier | {' | '.join(names)} |", "|---" * 6 + "|"]
     for classifier, figures in table.items():
-        cells = (
-            f"{figures[n]:.3f} ({figures[f'{n}_ci95'][0]:.3f} to {figures[f'{n}_ci95'][1]:.3f})"
-            for n in names
-        )
-        lines.append(f"| {classifier} | {' | '.join(cells)} |")
+        cells = [_cell(figures, name) for name in names]
+        row = " | ".join(f"{text} ({interval})" if interval else text for text, interval in cells)
+        lines.append(f"| {classifier} | {row} |")
     return "\n".join(lines) + "\n"

@@ -42,7 +42,7 @@ def _threshold(
     return {"threshold": value, "threshold_rule": SEGMENTER_RULE, "validation_dice_pooled": dice}
 
 
-def run_training(recipe_file: Path, folder: Path, data: Path | None) -> None:
+def run_training(recipe_file: Path, folder: Path, data: Path | None, until: int | None = None) -> None:
     """Train by a recipe into a run folder; see :mod:`training.loop` for what it will hold."""
     cv2.setNumThreads(1)  # the cores belong to the network
     recipe = read_recipe(recipe_file)
@@ -54,7 +54,7 @@ def run_training(recipe_file: Path, folder: Path, data: Path | None) -> None:
     wants_phantoms = recipe.data.phantom.heads > 0 and recipe.data.phantom.share > 0
     phantoms = prepare(phantom_cases(recipe.data.phantom), size, rule) if wants_phantoms else None
     log.info("prepared", training=len(patients), validation=len(validation), phantoms=len(phantoms or ()))
-    model = train(recipe, folder, patients, phantoms, validation)
+    model = train(recipe, folder, patients, phantoms, validation, until)
     result = _threshold(model, recipe, cases, validation)
     (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     log.info("trained", run=str(folder), **result)

@@ -82,6 +82,14 @@ def test_intervals_hold_their_figure_and_repeat():
     assert low < first["auc"] < high
 
 
+def test_what_is_not_defined_is_none():
+    patients = [patient([0, 1], [0.1, 0.2])]
+    table = with_intervals(patients, lambda drawn: detector_figures(drawn, 0.5), repeats=10)
+    assert table["precision"] is None
+    assert table["precision_ci95"] is None
+    assert table["recall"] == 0
+
+
 def test_the_detector_threshold_keeps_the_wanted_sensitivity(slices):
     truth, probability = slices
     threshold = detector_threshold(truth, probability, 0.95)
