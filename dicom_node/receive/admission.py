@@ -25,10 +25,10 @@ class Rejection(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The connections that are open, the asking one among them."""
+    """How many associations there are, the one that is asked for among them."""
 
-    connections: int
-    connections_of_host: int
+    associations: int
+    associations_of_host: int
 
 
 def admit(settings: Receive, titles: AETitles, host: str, load: Load, *, has_room: bool) -> Rejection | None:
@@ -45,9 +45,9 @@ def admit(settings: Receive, titles: AETitles, host: str, load: Load, *, has_roo
         return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
     if called.addresses and not _is_within(host, called.addresses):
         return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
-    if load.connections > settings.maximum_associations:
+    if load.associations > settings.maximum_associations:
         return Rejection.LOCAL_LIMIT_EXCEEDED
-    if load.connections_of_host > settings.maximum_associations_per_host:
+    if load.associations_of_host > settings.maximum_associations_per_host:
         return Rejection.LOCAL_LIMIT_EXCEEDED
     if not has_room:
         return Rejection.TEMPORARY_CONGESTION

@@ -50,7 +50,7 @@ class Service:
     spool: Spool
     on_instance: Callable[[StoredInstance], None]
     on_association_end: Callable[[int, bool], None]
-    load: Callable[[str], Load]
+    load: Callable[[Connection], Load]
 
 
 class Connection:
@@ -61,11 +61,18 @@ class Connection:
     service : Service
     accepted : socket.socket
     peer : the peer's address tuple
+
+    Attributes
+    ----------
+    host : the peer's address
+    id : int, never used again in this process
+    is_association : whether it counts as an association; opening and closing ones do not
     """
 
     def __init__(self, service: Service, accepted: socket.socket, peer: Address) -> None:
         self.host = peer[0]
         self.id = next(_ids)
+        self.is_association = False
         self._service = service
         self._settings = service.settings
         self._socket = accepted
@@ -121,10 +128,11 @@ class Connection:
             return None
         service = self._service
         rejection = admit(
-            self._settings, titles, self.host, service.load(self.host), has_room=service.spool.has_room()
+            self._settings, titles, self.host, service.load(self), has_room=service.spool.has_room()
         )
         if rejection is None:
             return titles if self._upper_layer.accept() else None
+        self.is_association = False
         self._upper_layer.reject(*rejection.value)
         _log.warning(
             "association_rejected",
@@ -161,6 +169,7 @@ class Connection:
                 released = self._serve_pdu(data_path)
         finally:
             data_path.close()
+            self.is_association = False
             _log.info("association_ended", association=self.id, released=released)
             self._service.on_association_end(self.id, released)
 

@@ -21,8 +21,8 @@ from dicom_node.settings import Receive
 _BACKLOG = 128
 # Before accept is tried again when the process is out of descriptors or memory
 _PAUSE_S = 0.1
-# A connection over a limit is still read as far as its A-ASSOCIATE-RQ, so that it is
-# rejected with the reason; beyond this multiple of the limit it is closed without a word
+# The limits are on associations: whoever asks for one too many is told so. Connections that
+# do not ask count too, and beyond this multiple of a limit they are closed without a word
 _HEADROOM = 2
 # For threads to end once their connections are cut
 _CUT_S = 2.0
@@ -130,12 +130,7 @@ class Receiver:
             self._take(accepted, peer)
 
     def _take(self, accepted: socket.socket, peer: Address) -> None:
-        load = self._load(peer[0])
-        settings = self._settings
-        if (
-            load.connections >= _HEADROOM * settings.maximum_associations
-            or load.connections_of_host >= _HEADROOM * settings.maximum_associations_per_host
-        ):
+        if self._is_flooded_by(peer[0]):
             accepted.close()
             return
         try:
@@ -159,10 +154,20 @@ class Receiver:
                 self._connections.discard(connection)
                 self._changed.notify_all()
 
-    def _load(self, host: str) -> Load:
+    def _load(self, asking: Connection) -> Load:
+        """Count a connection as an association, and all of them."""
         with self._changed:
-            of_host = sum(connection.host == host for connection in self._connections)
-            return Load(len(self._connections), of_host)
+            asking.is_association = True
+            hosts = [each.host for each in self._connections if each.is_association]
+        return Load(len(hosts), hosts.count(asking.host))
+
+    def _is_flooded_by(self, host: str) -> bool:
+        with self._changed:
+            hosts = [each.host for each in self._connections]
+        return (
+            len(hosts) >= _HEADROOM * self._settings.maximum_associations
+            or hosts.count(host) >= _HEADROOM * self._settings.maximum_associations_per_host
+        )
 
 
 def _is_listening(listener: socket.socket) -> bool:

@@ -51,6 +51,9 @@ class _SteppedDUL(DULServiceProvider):
     def run_events(self) -> None:
         while not self.event_queue.empty():
             self.state_machine.do_action(self.event_queue.get_nowait())
+            if self.state_machine.current_state == _IDLE:
+                # What is left says that the connection is closed, which has been acted on
+                self.event_queue.queue.clear()
 
 
 class UpperLayer:

@@ -1,0 +1,50 @@
+"""A receiver on a free port, and what it told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.receive.server import Receiver
+from dicom_node.receive.spool import Spool, StoredInstance
+from dicom_node.settings import Receive
+
+
+class Running:
+    """A receiver that runs, its spool, and the calls that it made."""
+
+    def __init__(self, folder: Path, settings: Receive, minimum_free_mb: int) -> None:
+        self.folder = folder
+        self.spool = Spool(folder, minimum_free_mb, settings.maximum_object_mb)
+        self.instances: list[StoredInstance] = []
+        self.ends: list[tuple[int, bool]] = []
+        self.receiver = Receiver(settings, self.spool, self.instances.append, self._ended, port=0)
+        self.receiver.start()
+
+    @property
+    def port(self) -> int:
+        return self.receiver.port
+
+    @property
+    def parts(self) -> list[Path]:
+        return list((self.folder / "incoming").iterdir())
+
+    def _ended(self, association_id: int, released: bool) -> None:
+        self.ends.append((association_id, released))
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start a receiver with the given settings; all are stopped in the end."""
+    started: list[Running] = []
+
+    def start(minimum_free_mb: int = 0, **settings: object) -> Running:
+        running = Running(tmp_path / f"spool{len(started)}", Receive(**settings), minimum_free_mb)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.receiver.stop(5)
