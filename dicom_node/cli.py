@@ -18,7 +18,7 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.errors import BundleError, ConfigurationError, NodeError
 from dicom_node.log import configure_logging
-from dicom_node.settings import Settings, default_settings, load_settings
+from dicom_node.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from dicom_node.workflow.ledger import Ledger
@@ -190,11 +190,11 @@ def demo(
     """Send a series to a node and see its result come back to an archive, on loopback."""
     with _errors():
         configure_logging("console", "error")
-        settings = default_settings()
         from dicom_node.trial.demo import demonstrate
         from dicom_node.trial.demo_report import show
+        from dicom_node.workflow.defaults import default_settings
 
-        show(out, demonstrate(target, settings, series))
+        show(out, demonstrate(target, default_settings(), series))
 
 
 @contextmanager
@@ -212,7 +212,11 @@ def _errors() -> Iterator[None]:
 
 def _settings(config: Path | None) -> Settings:
     configure_logging("console", "warning")
-    return default_settings() if config is None else load_settings(config)
+    if config is not None:
+        return load_settings(config)
+    from dicom_node.workflow.defaults import default_settings
+
+    return default_settings()
 
 
 @contextmanager

@@ -28,8 +28,6 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from dicom_node.analysis.manifest import FILE_NAME as MANIFEST
-from dicom_node.analysis.manifest import read_manifest
 from dicom_node.errors import ConfigurationError
 from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import Contrast
@@ -260,22 +258,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file (which comes in as init values)."""
         return env_settings, init_settings
-
-
-def default_settings() -> Settings:
-    """Settings without a file: each installed bundle is a pipeline for what it was trained for.
-
-    Raises
-    ------
-    ConfigurationError, BundleError
-    """
-    settings = Settings()
-    folder = settings.analysis.models
-    manifests = [read_manifest(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
-    if not manifests:
-        raise ConfigurationError(f"{folder} holds no model bundle")
-    pipelines = [Pipeline(name=m.name, bundle=m.name, match=Match(contrasts=m.contrasts)) for m in manifests]
-    return settings.model_copy(update={"pipelines": tuple(pipelines)})
 
 
 def load_settings(path: Path) -> Settings:

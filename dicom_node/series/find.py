@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.errors import InvalidDicomError
-
-from dicom_node.receive.header import is_uid
+from pydicom.uid import UID
 
 
 def find_series(folder: Path) -> dict[str, list[Path]]:
@@ -19,7 +18,7 @@ def find_series(folder: Path) -> dict[str, list[Path]]:
             header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
         except (InvalidDicomError, OSError):
             continue
-        uid = str(header.get("SeriesInstanceUID", ""))
-        if is_uid(uid):
+        uid = UID(header.get("SeriesInstanceUID", ""))
+        if uid.is_valid:  # it becomes the name of a folder
             series[uid].append(path)
     return dict(series)

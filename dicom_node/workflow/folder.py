@@ -10,7 +10,8 @@ from pathlib import Path
 from dicom_node.errors import NodeError
 from dicom_node.series.find import find_series
 from dicom_node.series.selection import Outcome
-from dicom_node.workflow.stations import Stations, Worked
+from dicom_node.workflow.stations import Stations
+from dicom_node.workflow.worked import Worked
 
 
 @dataclass(frozen=True)

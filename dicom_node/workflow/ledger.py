@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from dicom_node.series.selection import Verdict
 from dicom_node.workflow.database import open_sqlite
+from dicom_node.workflow.worked import Outcome
 
 
 class State(StrEnum):
@@ -29,14 +30,6 @@ class State(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"
     UNDELIVERED = "undelivered"
-
-
-class Outcome(StrEnum):
-    """What the analysis came to."""
-
-    FINDINGS = "findings"
-    NO_FINDINGS = "no findings"
-    FAILED = "failed"
 
 
 class Sent(StrEnum):

@@ -21,8 +21,9 @@ from dicom_node.errors import DestinationUnavailable, NodeError
 from dicom_node.series.selection import Outcome as Chosen
 from dicom_node.settings import Destination
 from dicom_node.workflow.engine import DurableEngine
-from dicom_node.workflow.ledger import Delivery, Ledger, Outcome, Sent, State
+from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
 from dicom_node.workflow.stations import Stations
+from dicom_node.workflow.worked import Outcome
 
 log = structlog.get_logger()
 
@@ -119,14 +120,10 @@ class SeriesJob:
             detail = f"no report could be made: {error}"
             self._ledger.update(job["job_id"], State.UNDELIVERED, outcome=Outcome.FAILED, detail=detail)
             return []
-        if worked.findings is None:
-            outcome = Outcome.FAILED
-        else:
-            outcome = Outcome.FINDINGS if worked.findings.lesions else Outcome.NO_FINDINGS
         destinations = pipeline.destinations if pipeline else ()
         state = State.SENDING if destinations else State.DONE
-        self._ledger.update(job["job_id"], state, outcome=outcome, detail=worked.detail, folder=folder)
-        log.info("series_analysed", outcome=outcome, detail=worked.detail, **worked.timings_s)
+        self._ledger.update(job["job_id"], state, outcome=worked.outcome, detail=worked.detail, folder=folder)
+        log.info("series_analysed", outcome=worked.outcome, detail=worked.detail, **worked.timings_s)
         paths = [str(o.path) for results in worked.results for o in results.objects]
         parcels = []
         for name in destinations:

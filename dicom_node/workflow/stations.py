@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,15 +16,15 @@ from pydicom import Dataset
 
 from dicom_node.analysis.analyse import analyse, describe
 from dicom_node.analysis.bundle import Bundle, load_bundle
-from dicom_node.analysis.findings import Algorithm, Findings
+from dicom_node.analysis.findings import Algorithm
 from dicom_node.errors import ConfigurationError, NodeError, SeriesRefused, TransientError
 from dicom_node.results.make import make_failure, make_results
-from dicom_node.results.result_set import ResultSet
 from dicom_node.series.headers import Frame, frames_of, read_header
 from dicom_node.series.read import read_volume
 from dicom_node.series.selection import Outcome, Selection, Verdict, select
 from dicom_node.settings import Analysis, Pipeline, Settings
 from dicom_node.workflow.summary import write_summary
+from dicom_node.workflow.worked import Worked
 
 log = structlog.get_logger()
 
@@ -35,24 +35,6 @@ class Selected:
 
     selection: Selection
     frames: tuple[Frame, ...]
-
-
-@dataclass(frozen=True)
-class Worked:
-    """What came of a series.
-
-    Attributes
-    ----------
-    findings : None when the analysis failed
-    detail : in one sentence
-    results : one set; several when a failed series mixed patients or studies
-    timings_s : seconds spent in each station
-    """
-
-    findings: Findings | None
-    detail: str
-    results: tuple[ResultSet, ...]
-    timings_s: dict[str, float] = field(default_factory=dict)
 
 
 class Stations:
@@ -153,7 +135,7 @@ class Stations:
                 made_at=made_at,
                 limitations=bundle.manifest.limitations,
             )
-        return Worked(findings, describe_findings(findings), (results,))
+        return Worked.of(findings, results)
 
     def _fail(
         self, frames: Sequence[Frame], pipeline: Pipeline, cause: str, folder: Path, made_at: datetime
@@ -189,15 +171,6 @@ def configuration_digest(pipeline: Pipeline, algorithm: Algorithm) -> str:
     """Digest of all that decides what a result says, besides the images and the weights."""
     text = repr((pipeline.name, algorithm.name, algorithm.version, algorithm.parameters))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def describe_findings(findings: Findings) -> str:
-    """Say in one line what was found."""
-    if not findings.lesions:
-        return "no lesion found"
-    count = len(findings.lesions)
-    total = sum(lesion.volume_ml for lesion in findings.lesions)
-    return f"{count} lesion{'s' if count > 1 else ''}, {total:.1f} ml"
 
 
 def _by_identity(frames: Sequence[Frame]) -> list[list[Dataset]]:

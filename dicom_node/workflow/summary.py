@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom import Dataset
 
@@ -12,9 +12,7 @@ from dicom_node import __version__
 from dicom_node.analysis.bundle import Bundle
 from dicom_node.analysis.findings import Axis, Findings, Lesion
 from dicom_node.series.selection import Selection
-
-if TYPE_CHECKING:
-    from dicom_node.workflow.stations import Worked
+from dicom_node.workflow.worked import Worked
 
 FILE_NAME = "result.json"
 NOTICE = "RESEARCH USE ONLY"
@@ -36,7 +34,7 @@ def write_summary(
             "weights_sha256": bundle.weights_sha256,
             "device": bundle.device,
         },
-        "outcome": _outcome(worked.findings),
+        "outcome": worked.outcome,
         "detail": worked.detail,
         **(_findings(worked.findings, selection) if worked.findings else {}),
         "objects": [
@@ -50,12 +48,6 @@ def write_summary(
     part = folder / f"{FILE_NAME}.part"
     part.write_text(json.dumps(summary, indent=2) + "\n")
     part.replace(folder / FILE_NAME)
-
-
-def _outcome(findings: Findings | None) -> str:
-    if findings is None:
-        return "failed"
-    return "findings" if findings.lesions else "no findings"
 
 
 def _findings(findings: Findings, selection: Selection) -> dict[str, Any]:

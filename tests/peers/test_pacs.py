@@ -20,7 +20,8 @@ from pydicom import Dataset
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import scan_phantom
 from dicom_node.settings import installed_models
-from dicom_node.workflow.ledger import Outcome, State
+from dicom_node.workflow.ledger import State
+from dicom_node.workflow.worked import Outcome
 from tests.peers.orthanc import Orthanc, orthanc
 from tests.support.lgg import lgg_series
 from tests.support.running import (

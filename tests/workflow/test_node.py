@@ -19,7 +19,8 @@ import pytest
 
 from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.trial.archive import Archive
-from dicom_node.workflow.ledger import Outcome, Sent, State
+from dicom_node.workflow.ledger import Sent, State
+from dicom_node.workflow.worked import Outcome
 from tests.support.running import (
     entries_of,
     free_port,
