@@ -12,7 +12,7 @@ from pydicom import Dataset
 from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.results.capture import make_capture
 from dicom_node.results.identity import Provenance, Source, any_character_set
-from dicom_node.results.picture import Picture, card, key_picture, png
+from dicom_node.results.picture import Picture, card, png, slice_picture
 from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.report import (
     RESEARCH_USE_SENTENCE,
@@ -23,7 +23,7 @@ from dicom_node.results.report import (
 )
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
 from dicom_node.results.segmentation import make_segmentation
-from dicom_node.series.volume import MRVolume
+from dicom_node.series.volume import FrameReference, MRVolume
 
 PICTURE_NAME = "picture.png"
 
@@ -62,13 +62,17 @@ def make_results(
     """
     source = Source.of_headers(volume.headers)
     provenance = Provenance(source, findings.algorithm, site_salt, configuration_digest, made_at)
-    found = has_findings(findings)
-    picture = key_picture(volume, findings) if found else _negative_card(findings, limitations)
+    shown: FrameReference | None = None
+    if has_findings(findings):
+        key_slice = findings.key_slice
+        picture = slice_picture(volume, findings, key_slice)
+        shown = volume.frames[key_slice]
+    else:
+        picture = _negative_card(findings, limitations)
     made: dict[Kind, Dataset] = {}
     if Kind.SEG in kinds and findings.lesions:
         made[Kind.SEG] = make_segmentation(volume, findings, provenance)
     if Kind.SC in kinds:
-        shown = volume.frames[findings.key_slice] if found else None
         made[Kind.SC] = make_capture(picture, provenance, shown)
     made[Kind.SR] = make_report(
         volume,

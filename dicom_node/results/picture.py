@@ -32,9 +32,8 @@ _AMBER = (255, 190, 60)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def key_picture(volume: MRVolume, findings: Findings) -> Picture:
-    """Show the key slice: MRI left, heatmap and outline of the lesions right."""
-    index = findings.key_slice
+def slice_picture(volume: MRVolume, findings: Findings, index: int) -> Picture:
+    """Show one slice: MRI left, heatmap and outline of the lesions right."""
     grey = _squared(_windowed(volume.voxels[index]), volume)
     anatomy = np.repeat(grey[:, :, None], 3, axis=2)
     probability = _squared(findings.probability[index], volume)

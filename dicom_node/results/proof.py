@@ -26,7 +26,7 @@ from dicom_node.results.identity import (
     identity_of,
     raw_text,
 )
-from dicom_node.results.proof_of_place import prove_report_places, prove_segments
+from dicom_node.results.proof_of_place import places_of, prove_report_places, prove_segments
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.series.volume import MRVolume
 
@@ -67,12 +67,15 @@ def prove_results(
     source = Source.of_headers(volume.headers)
     objects = _read(paths)
     _prove_common(objects, source, predecessor)
+    places = places_of(volume, findings.labels)
+    if places.keys() != {lesion.number for lesion in findings.lesions}:
+        raise ResultInvalid("the lesions are not those of the labels")
     if Kind.SEG in objects:
         try:
-            prove_segments(objects[Kind.SEG], volume, findings)
+            prove_segments(objects[Kind.SEG], volume, findings, places)
         except (AttributeError, KeyError, IndexError, ValueError) as error:
             _fail(Kind.SEG, f"its frames cannot be read back ({type(error).__name__})")
-    prove_report_places(objects[Kind.SR], volume, findings)
+    prove_report_places(objects[Kind.SR], volume, findings, places)
 
 
 @any_character_set()

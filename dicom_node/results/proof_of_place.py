@@ -8,7 +8,8 @@ refers to.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,32 @@ _TOLERANCE_VOXELS = 0.5
 _TOLERANCE_ML = 1e-3
 
 
-def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings) -> None:
+class Place(NamedTuple):
+    """Where a lesion is by its labels: number of voxels and centroid in mm (LPS)."""
+
+    voxels: int
+    centroid_mm: NDArray[np.float64]
+
+
+Places = Mapping[int, Place]
+
+
+def places_of(volume: MRVolume, labels: NDArray[np.uint16]) -> dict[int, Place]:
+    """Where each label is, by the volume's affine."""
+    counts: defaultdict[int, int] = defaultdict(int)
+    sums: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+    for index in np.flatnonzero(labels.any(axis=(1, 2))):
+        rows, columns = np.nonzero(labels[index])
+        values = labels[index][rows, columns]
+        for number in np.unique(values):
+            own = values == number
+            count = int(np.count_nonzero(own))
+            counts[int(number)] += count
+            sums[int(number)] += (index * count, rows[own].sum(), columns[own].sum())
+    return {n: Place(counts[n], volume.patient_mm((sums[n] / counts[n])[None])[0]) for n in counts}
+
+
+def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings, places: Places) -> None:
     """Each segment has the voxels and the centroid of its lesion, and no lesion is missing.
 
     Raises
@@ -42,15 +68,14 @@ def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings) 
         source = groups.DerivationImageSequence[0].SourceImageSequence[0]
         frame_number = source.get("ReferencedFrameNumber")
         key = (str(source.ReferencedSOPInstanceUID), None if frame_number is None else int(frame_number))
-        if not np.array_equal(mask.astype(bool), findings.labels[slice_of[key]] == number):
+        if not np.array_equal(mask.view(np.bool_), findings.labels[slice_of[key]] == number):
             raise ResultInvalid(f"seg: a frame of segment {number} is not its lesion on the source slice")
         counts[number] += int(np.count_nonzero(mask))
         moments[number] += _moment_mm(mask, groups, shared)
-    expected = _centroids(volume, findings.labels)
-    if counts.keys() != expected.keys():
+    if counts.keys() != places.keys():
         raise ResultInvalid("seg: its segments are not the lesions")
     to_voxels = np.linalg.inv(volume.affine[:3, :3])
-    for number, (count, centroid_mm) in expected.items():
+    for number, (count, centroid_mm) in places.items():
         if counts[number] != count:
             raise ResultInvalid(f"seg: segment {number} has not as many voxels as its lesion")
         apart = np.abs(to_voxels @ (moments[number] / count - centroid_mm))
@@ -58,7 +83,7 @@ def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings) 
             raise ResultInvalid(f"seg: the centroid of segment {number} is {apart.max():.1f} voxels off")
 
 
-def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings) -> None:
+def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings, places: Places) -> None:
     """Each lesion's volume and outline in the report are those of the labels.
 
     Raises
@@ -78,7 +103,7 @@ def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings) -
                 _prove_outline(item, lesion, volume, findings)
                 outlined.add(name)
             elif item.ValueType == "NUM" and _concept(item) == codes.VOLUME.value:
-                _prove_volume(item, lesion, volume, findings)
+                _prove_volume(item, lesion, places[lesion.number].voxels * volume.voxel_ml)
                 measured.add(name)
     if outlined != by_name.keys() or measured != by_name.keys():
         raise ResultInvalid("sr: not every lesion has an outline and a volume")
@@ -104,21 +129,6 @@ def _moment_mm(mask: NDArray[np.uint8], groups: Dataset, shared: Dataset) -> NDA
     along_column = cosines[3:] * row_mm * (per_row @ np.arange(per_row.size))
     moment: NDArray[np.float64] = origin * per_row.sum() + along_row + along_column
     return moment
-
-
-def _centroids(volume: MRVolume, labels: NDArray[np.uint16]) -> dict[int, tuple[int, NDArray[np.float64]]]:
-    """Number of voxels and centroid in mm of each label, by the affine."""
-    counts: defaultdict[int, int] = defaultdict(int)
-    sums: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
-    for index in np.flatnonzero(labels.any(axis=(1, 2))):
-        rows, columns = np.nonzero(labels[index])
-        values = labels[index][rows, columns]
-        for number in np.unique(values):
-            own = values == number
-            count = int(np.count_nonzero(own))
-            counts[int(number)] += count
-            sums[int(number)] += (index * count, rows[own].sum(), columns[own].sum())
-    return {n: (counts[n], volume.patient_mm((sums[n] / counts[n])[None])[0]) for n in counts}
 
 
 def _groups(report: Dataset) -> Iterator[Dataset]:
@@ -150,8 +160,7 @@ def _prove_outline(item: Dataset, lesion: Lesion, volume: MRVolume, findings: Fi
         raise ResultInvalid(f"sr: the outline of lesion {lesion.number} leaves the lesion")
 
 
-def _prove_volume(item: Dataset, lesion: Lesion, volume: MRVolume, findings: Findings) -> None:
+def _prove_volume(item: Dataset, lesion: Lesion, counted_ml: float) -> None:
     stated = float(item.MeasuredValueSequence[0].NumericValue)
-    counted = np.count_nonzero(findings.labels == lesion.number) * volume.voxel_ml
-    if abs(stated - counted) > max(_TOLERANCE_ML, 1e-3 * counted):
+    if abs(stated - counted_ml) > max(_TOLERANCE_ML, 1e-3 * counted_ml):
         raise ResultInvalid(f"sr: the volume of lesion {lesion.number} is not that of its voxels")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from result_cases import ORIENTATIONS, SHAPE, Case, affine_of, findings_of, make_case, two_lesions
 
-from dicom_node.results.picture import card, direction_letters, key_picture, png
+from dicom_node.results.picture import card, direction_letters, png, slice_picture
 from dicom_node.series.volume import Contrast, FrameReference, MRVolume
 
 PANE = 512
@@ -19,7 +19,7 @@ BANNER = 40
 
 
 def picture_of(case):
-    return key_picture(case.volume, case.findings)
+    return slice_picture(case.volume, case.findings, case.findings.key_slice)
 
 
 def panes(picture):

@@ -19,10 +19,12 @@ from pydicom import Dataset, dcmread
 from pydicom.charset import convert_encodings
 from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 from result_cases import MADE_AT, Case, make_case, negative, path_of, read, run, run_failure
 
 from dicom_node.errors import ResultInvalid
+from dicom_node.phantom.mr_series import Storage
 from dicom_node.results.identity import REQUIRED, Provenance, Source, ascii_text, identity_of
 from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import MRVolume
@@ -195,6 +197,25 @@ def test_the_headers_of_the_source_are_not_altered(tmp_path):
     run(case, tmp_path)
     run_failure(case.volume.headers, tmp_path / "failure")
     assert encoded() == before
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=lambda uid: uid.name)
+def test_the_transfer_syntax_of_the_source_does_not_matter(syntax, tmp_path):
+    procedure = Dataset()
+    procedure.CodeValue, procedure.CodingSchemeDesignator = "24590-2", "LN"
+    procedure.CodeMeaning = "MR Brain"
+    attributes = {"ProcedureCodeSequence": [procedure], "PatientComments": "none"}
+    case = make_case(storage=Storage(transfer_syntax=syntax), attributes=attributes)
+    for made in run(case, tmp_path).objects:
+        dataset = dcmread(made.path)
+        assert dataset.PatientComments == "none"
+        assert dataset.ProcedureCodeSequence[0].CodeMeaning == "MR Brain"
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+def test_uids_that_a_scanner_wrote_with_leading_zeros_are_copied(tmp_path):
+    case = make_case(attributes={"StudyInstanceUID": "1.2.0840.007", "SeriesInstanceUID": "1.2.0840.008"})
+    assert read(run(case, tmp_path), Kind.SEG).StudyInstanceUID == "1.2.0840.007"
 
 
 def test_sequences_of_the_study_are_copied(case, tmp_path):
