@@ -3,13 +3,15 @@
 ::
 
     folder/
-      incoming/<n>.part                                   being received; worth nothing
+      incoming/<n>.part                                   being received, or empty
       series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     received, durable
       series/<SeriesInstanceUID>/<SOPInstanceUID>.conflict-<digest>
 
-An instance is durable before anybody is told: the file's data is flushed, then the file
-gets its name, then the folder is flushed. What a crash leaves in ``incoming`` was never
-acknowledged and is swept away at start.
+An instance is durable before anybody is told: its part file has a name that was flushed
+with its folder before the first byte came, the data is proved whole and flushed, and then
+the file moves to its series. The move itself is not flushed. If a crash undoes it, the part
+file is there, whole, and the sweep at start moves it again; a part file that is not whole
+was never acknowledged, and the sweep removes it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import structlog
 
 from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.receive.header import Header, Vector, is_uid, read_header
-from dicom_node.receive.part10 import AETitles, data_set_offset, file_meta, read_titles
+from dicom_node.receive.part10 import AETitles, data_set_offset, file_meta, read_file_meta, read_titles
+from dicom_node.receive.part_names import PartNames, flush_folder
 from dicom_node.receive.status import Status
 
 _MB = 1 << 20
@@ -96,25 +99,36 @@ class Spool:
         self._series = folder / "series"
         self._minimum_free_bytes = minimum_free_mb * _MB
         self._maximum_bytes = maximum_object_mb * _MB
-        self._numbers = itertools.count(1)
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
         for path in (folder, self._incoming, self._series):
             path.mkdir(parents=True, exist_ok=True)
-        _flush_folder(folder)
+        flush_folder(folder)
+        self._names = PartNames(self._incoming)
 
     def has_room(self) -> bool:
         """Whether the file system has the free space that is to be left for others."""
         return shutil.disk_usage(self._incoming).free >= self._minimum_free_bytes
 
     def sweep(self) -> int:
-        """Remove what an earlier process left half received; return how many files."""
-        left = list(self._incoming.glob("*.part"))
-        for path in left:
-            path.unlink()
-        if left:
-            _log.info("spool_swept", files=len(left))
-        return len(left)
+        """Take in whole part files of an earlier process and remove the others.
+
+        To be called before anything is received. Returns how many instances were taken in.
+        """
+        taken_in = removed = 0
+        for path in list(self._incoming.glob("*.part")):
+            if path.stat().st_size == 0:
+                path.unlink()
+                continue
+            try:
+                self._reopen(path).commit()
+                taken_in += 1
+            except (ValueError, InstanceRefused):
+                path.unlink(missing_ok=True)
+                removed += 1
+        if taken_in or removed:
+            _log.info("spool_swept", taken_in=taken_in, removed=removed)
+        return taken_in
 
     def series(self) -> list[str]:
         """Return the Series Instance UIDs, sorted."""
@@ -151,20 +165,37 @@ class Spool:
             raise InstanceRefused("the SOP Instance UID is not a UID", Status.INVALID_OBJECT_INSTANCE)
         if not self.has_room():
             raise StorageExhausted("the spool's file system is below receive.minimum_free_mb")
-        path = self._incoming / f"{next(self._numbers)}.part"
-        return PartFile(self, incoming, path, self._maximum_bytes)
+        with _room():
+            path = self._names.take()
+        part = PartFile(self, incoming, path, self._maximum_bytes)
+        part.write_meta()
+        return part
 
     def _folder(self, series_instance_uid: str) -> Path:
         if not is_uid(series_instance_uid):
             raise InstanceRefused("the Series Instance UID is not a UID", Status.UIDS_DISAGREE)
         return self._series / series_instance_uid
 
+    def _reopen(self, path: Path) -> PartFile:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            meta = read_file_meta(descriptor)
+        finally:
+            os.close(descriptor)
+        incoming = Incoming(
+            meta.sop_class_uid,
+            meta.sop_instance_uid,
+            meta.transfer_syntax_uid,
+            meta.titles.called,
+            meta.titles.calling,
+            association_id=0,
+        )
+        return PartFile(self, incoming, path, self._maximum_bytes)
+
     def _take_in(self, part: Path, descriptor: int, header: Header) -> tuple[Path, bool]:
         """Give a flushed part file its place; return the place and whether it is new."""
         folder = self._folder(header.series_instance_uid)
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
-            _flush_folder(self._series)
+        folder.mkdir(exist_ok=True)
         place = folder / f"{header.sop_instance_uid}.dcm"
         with self._naming:
             is_new = not place.exists()
@@ -175,8 +206,6 @@ class Spool:
             place = folder / f"{header.sop_instance_uid}.conflict-{_digest(descriptor)}"
             is_new = not place.exists()
             part.rename(place)
-        # Also for a duplicate: whoever wrote the first file may not have flushed the folder yet
-        _flush_folder(folder)
         return place, is_new
 
 
@@ -188,19 +217,21 @@ class PartFile:
         self._incoming = incoming
         self._path = path
         self._maximum_bytes = maximum_bytes
-        meta = file_meta(
-            incoming.sop_class_uid,
-            incoming.sop_instance_uid,
-            incoming.transfer_syntax_uid,
-            AETitles(incoming.called_ae_title, incoming.calling_ae_title),
-        )
-        self._meta_bytes = len(meta)
         self._bytes = 0
         with _room():
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._is_open = True
+
+    def write_meta(self) -> None:
+        """Write everything before the data set."""
+        incoming = self._incoming
+        titles = AETitles(incoming.called_ae_title, incoming.calling_ae_title)
         try:
-            self._append(meta)
+            self._append(
+                file_meta(
+                    incoming.sop_class_uid, incoming.sop_instance_uid, incoming.transfer_syntax_uid, titles
+                )
+            )
         except BaseException:
             self.discard()
             raise
@@ -275,13 +306,14 @@ class PartFile:
                 written += os.write(self._descriptor, data[written:])
 
     def _read_header(self) -> Header:
-        if not self._bytes:
+        offset = data_set_offset(self._descriptor)
+        if os.fstat(self._descriptor).st_size <= offset:
             raise InstanceRefused("the data set is empty", Status.CANNOT_UNDERSTAND)
         syntax = self._incoming.transfer_syntax_uid
         with (
             mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as file,
             memoryview(file) as whole,
-            whole[self._meta_bytes :] as data,
+            whole[offset:] as data,
         ):
             header = read_header(data, syntax, self._maximum_bytes)
         if header.sop_class_uid != self._incoming.sop_class_uid:
@@ -303,15 +335,6 @@ def _room() -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise StorageExhausted("the spool's file system is full") from None
         raise
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _data_set(descriptor: int) -> Iterator[bytes]:

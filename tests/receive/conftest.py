@@ -29,10 +29,18 @@ class Running:
 
     @property
     def parts(self) -> list[Path]:
-        return list((self.folder / "incoming").iterdir())
+        """The part files that hold something."""
+        return [path for path in (self.folder / "incoming").iterdir() if _size(path)]
 
     def _ended(self, association_id: int, released: bool) -> None:
         self.ends.append((association_id, released))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # removed since it was listed
+        return 0
 
 
 @pytest.fixture

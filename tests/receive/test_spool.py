@@ -36,7 +36,9 @@ def put(spool: Spool, number: int = 1, seed: int = 0, calling: str = "MR1") -> S
 
 
 def files(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "spool").rglob("*") if path.is_file())
+    """Names of the files that hold something."""
+    found = (tmp_path / "spool").rglob("*")
+    return sorted(path.name for path in found if path.is_file() and path.stat().st_size)
 
 
 def test_a_received_instance_is_a_dicom_file_with_the_data_set_as_it_came(spool, tmp_path):
@@ -96,23 +98,29 @@ def test_another_data_set_with_the_same_uid_is_kept_beside_the_first_and_once(sp
     assert spool.instances(SERIES) == [first.path]
 
 
-def test_the_data_are_flushed_before_the_name_and_the_name_before_the_answer(spool, monkeypatch):
+def test_the_name_is_flushed_before_the_data_and_the_data_before_the_move(spool, tmp_path, monkeypatch):
     calls: list[str] = []
-    for name, function in (("fdatasync", os.fdatasync), ("fsync", os.fsync)):
 
-        def flush(descriptor: int, name: str = name, function=function) -> None:
-            calls.append(f"{name} {Path(f'/proc/self/fd/{descriptor}').readlink().suffix or 'folder'}")
-            function(descriptor)
+    def noted(module: object, name: str, target) -> None:
+        function = getattr(module, name)
 
-        monkeypatch.setattr(os, name, flush)
-    rename = Path.rename
-    monkeypatch.setattr(Path, "rename", lambda self, to: (calls.append("rename"), rename(self, to))[1])
-    put(spool, 1)
-    calls.clear()
-    put(spool, 2)
+        def call(first, *rest):
+            calls.append(f"{name} {target(first)}")
+            return function(first, *rest)
 
-    assert calls[:2] == ["fdatasync .part", "rename"]
-    assert calls[2].startswith("fsync")
+        monkeypatch.setattr(module, name, call)
+
+    def name_of(descriptor: int) -> str:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        return path.suffix or path.name
+
+    noted(os, "fsync", name_of)
+    noted(os, "fdatasync", name_of)
+    noted(os, "write", name_of)
+    noted(Path, "rename", lambda path: path.suffix)
+    put(spool)
+
+    assert calls == ["fsync incoming", "write .part", "write .part", "fdatasync .part", "rename .part"]
 
 
 @pytest.mark.parametrize("value", ["../../evil", "/etc/passwd", "", "1" * 65])
@@ -217,11 +225,37 @@ def test_below_the_floor_of_free_space_nothing_is_begun(tmp_path):
         spool.begin(request())
 
 
-def test_the_sweep_removes_what_was_half_received_and_nothing_else(spool, tmp_path):
-    put(spool)
-    left = spool.begin(request(2))
-    left.write(b"half")
+def crashed(spool: Spool, data_set: bytes) -> None:
+    """Write a part file and leave it behind, as a crash before the move does."""
+    part = spool.begin(request(2))
+    part.write(data_set)
+    os.close(part._descriptor)
 
-    assert Spool(tmp_path / "spool", 0).sweep() == 1
+
+def test_an_instance_whose_move_a_crash_has_undone_is_taken_in_at_start(spool, tmp_path):
+    encoded = encode(mr_image(2), ExplicitVRLittleEndian)
+    crashed(spool, encoded)
+    restarted = Spool(tmp_path / "spool", 0)
+
+    assert restarted.sweep() == 1
+    (path,) = restarted.instances(SERIES)
+    assert data_set_of(path) == encoded
+    assert restarted.titles(SERIES) == AETitles("DICOM_NODE", "MR1")
+    assert files(tmp_path) == [f"{SERIES}.2.dcm"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 300, -1])
+def test_an_instance_that_was_half_received_is_removed_at_start(spool, tmp_path, length):
+    put(spool)
+    crashed(spool, encode(mr_image(2), ExplicitVRLittleEndian)[:length])
+
+    assert Spool(tmp_path / "spool", 0).sweep() == 0
     assert files(tmp_path) == [f"{SERIES}.1.dcm"]
-    left.discard()
+
+
+@pytest.mark.parametrize("content", [b"x", bytes(5000), bytes(128) + b"DICM", b"\xff" * 200])
+def test_a_part_file_that_a_crash_has_left_as_noise_is_removed_at_start(spool, tmp_path, content):
+    (tmp_path / "spool" / "incoming" / "torn.part").write_bytes(content)
+
+    assert spool.sweep() == 0
+    assert list((tmp_path / "spool" / "incoming").iterdir()) == []
