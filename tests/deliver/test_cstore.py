@@ -1,0 +1,148 @@
+"""Sending: what counts as stored, what is tried again and what never will be.
+
+Real failing peers are DCMTK's storescp with its faults switched on; statuses come from a small SCP.
+Not covered: retries over time (tests/workflow/test_node.py), storage commitment, TLS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import CTImageStorage, Verification
+
+from dicom_node.deliver.cstore import Peer, echo, send_files
+from dicom_node.deliver.retry import wait_before_retry_s
+from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
+from dicom_node.phantom.mr_series import Storage
+from dicom_node.settings import Destination
+from tests.support.running import free_port, need, process
+from tests.support.spot import affine_of, image_spot
+
+SHAPE = (3, 20, 16)
+Series = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def paths(series_of: Series) -> list[Path]:
+    return series_of(image_spot(affine_of(shape=SHAPE), shape=SHAPE))
+
+
+@contextmanager
+def scp(
+    status: int = 0, sop_class: str = MRImageStorage, syntax: str = ExplicitVRLittleEndian
+) -> Iterator[tuple[Peer, list[pydicom.Dataset]]]:
+    """An SCP that answers every C-STORE with one status, and what it was sent."""
+    stored: list[pydicom.Dataset] = []
+
+    def store(event: evt.Event) -> int:
+        stored.append(event.dataset)
+        return status
+
+    ae = AE("PEER")
+    ae.add_supported_context(sop_class, syntax)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        yield Peer("PEER", "127.0.0.1", server.server_address[1], "NODE", timeout_s=10), stored
+    finally:
+        server.shutdown()
+
+
+@contextmanager
+def storescp(folder: Path, *faults: str) -> Iterator[Peer]:
+    port = free_port()
+    folder.mkdir()
+    command = (need("storescp"), *faults, "+B", "-aet", "PEER", "-od", folder, port)
+    with process(*command, log=folder.with_suffix(".log"), port=port):
+        yield Peer("PEER", "127.0.0.1", port, "NODE", timeout_s=10)
+
+
+@pytest.mark.peer
+def test_storescp_gets_the_bytes_of_every_file(paths: list[Path], tmp_path: Path) -> None:
+    with storescp(tmp_path / "peer") as peer:
+        assert list(send_files(peer, paths)) == paths
+        echo(peer)
+    received = {pydicom.dcmread(p).SOPInstanceUID: p for p in (tmp_path / "peer").iterdir()}
+    for path in paths:
+        sent = pydicom.dcmread(path)
+        assert pydicom.dcmread(received[sent.SOPInstanceUID]) == sent
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("fault", ["--abort-after", "--abort-during"])
+def test_an_association_that_breaks_is_tried_again(fault: str, paths: list[Path], tmp_path: Path) -> None:
+    with storescp(tmp_path / "peer", fault) as peer, pytest.raises(DestinationUnavailable, match="PEER@"):
+        list(send_files(peer, paths))
+
+
+@pytest.mark.peer
+def test_an_association_that_is_refused_is_an_error_that_names_the_peer(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    with storescp(tmp_path / "peer", "--refuse") as peer, pytest.raises(NodeError, match="rejected"):
+        list(send_files(peer, paths))
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0x0111])
+def test_success_warnings_and_duplicates_are_stored(status: int, paths: list[Path]) -> None:
+    with scp(status) as (peer, stored):
+        assert list(send_files(peer, paths)) == paths
+    assert len(stored) == len(paths)
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA701])
+def test_out_of_resources_is_tried_again(status: int, paths: list[Path]) -> None:
+    with scp(status) as (peer, stored), pytest.raises(DestinationUnavailable, match=f"status {status:04X}H"):
+        list(send_files(peer, paths))
+    assert len(stored) == 1
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122])
+def test_a_refusal_of_the_object_is_final(status: int, paths: list[Path]) -> None:
+    with scp(status) as (peer, _), pytest.raises(DeliveryRefused, match=f"status {status:04X}H"):
+        list(send_files(peer, paths))
+
+
+@pytest.mark.parametrize("sop_class", [CTImageStorage, Verification])
+def test_a_peer_that_does_not_take_the_class_refuses(sop_class: str, paths: list[Path]) -> None:
+    with scp(sop_class=sop_class) as (peer, _), pytest.raises(NodeError, match="PEER@"):
+        list(send_files(peer, paths))
+
+
+def test_a_peer_that_reads_implicit_little_endian_only_gets_it(paths: list[Path]) -> None:
+    with scp(syntax=ImplicitVRLittleEndian) as (peer, stored):
+        list(send_files(peer, paths))
+    assert [d.SOPInstanceUID for d in stored] == [pydicom.dcmread(p).SOPInstanceUID for p in paths]
+    assert stored[0].PixelData == pydicom.dcmread(paths[0]).PixelData
+
+
+def test_compressed_files_are_sent_as_they_are(series_of: Series) -> None:
+    spot = image_spot(affine_of(shape=SHAPE), shape=SHAPE)
+    paths = series_of(spot, storage=Storage(transfer_syntax=JPEG2000Lossless))
+    with scp(syntax=JPEG2000Lossless) as (peer, stored):
+        list(send_files(peer, paths))
+    assert stored[0].PixelData == pydicom.dcmread(paths[0]).PixelData
+
+
+def test_nobody_there_is_tried_again(paths: list[Path]) -> None:
+    with pytest.raises(DestinationUnavailable, match="does not answer"):
+        list(send_files(Peer("PEER", "127.0.0.1", free_port(), "NODE"), paths))
+
+
+def test_a_file_that_is_no_dicom_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.dcm"
+    path.write_text("no DICOM")
+    with pytest.raises(PermanentError, match=r"notes\.dcm is no DICOM file"):
+        list(send_files(Peer("PEER", "127.0.0.1", 1, "NODE"), [path]))
+
+
+def test_waits_double_up_to_the_longest_and_are_spread() -> None:
+    destination = Destination(name="d", ae_title="D", host="h", port=1, retry_first_s=2, retry_longest_s=60)
+    for attempt, longest in ((1, 2), (2, 4), (5, 32), (6, 60), (500, 60)):
+        waits = [wait_before_retry_s(destination, attempt) for _ in range(50)]
+        assert longest / 2 <= min(waits) < max(waits) <= longest
