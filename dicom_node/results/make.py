@@ -11,9 +11,10 @@ from pydicom import Dataset
 
 from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.results.capture import make_capture
-from dicom_node.results.identity import Provenance, Source, any_character_set
+from dicom_node.results.identity import any_character_set
 from dicom_node.results.picture import Picture, card, png, slice_picture
 from dicom_node.results.proof import prove_failure, prove_results
+from dicom_node.results.provenance import Provenance, Source
 from dicom_node.results.report import (
     RESEARCH_USE_SENTENCE,
     has_findings,
@@ -61,7 +62,9 @@ def make_results(
         When an object fails its proof; then none is left in the folder.
     """
     source = Source.of_headers(volume.headers)
-    provenance = Provenance(source, findings.algorithm, site_salt, configuration_digest, made_at)
+    provenance = Provenance(
+        source, findings.algorithm, site_salt, configuration_digest, made_at, outcome=_analysed(volume)
+    )
     shown: FrameReference | None = None
     if has_findings(findings):
         key_slice = findings.key_slice
@@ -78,7 +81,7 @@ def make_results(
         volume,
         findings,
         provenance,
-        children=list(made.values()),
+        segmentation=made.get(Kind.SEG),
         limitations=limitations,
         predecessor=predecessor,
     )
@@ -129,7 +132,6 @@ def make_failure(
     made[Kind.SR] = make_failed_report(
         cause,
         provenance,
-        children=list(made.values()),
         limitations=limitations,
         predecessor=predecessor,
     )
@@ -142,6 +144,12 @@ def make_failure(
     return _keep(made, parts, folder)
 
 
+def _analysed(volume: MRVolume) -> str:
+    """Tell two volumes apart that are frames of the same instances."""
+    numbers = sorted(frame.frame_number for frame in volume.frames if frame.frame_number is not None)
+    return " ".join(["analysed", *map(str, numbers)])
+
+
 def _negative_card(findings: Findings, limitations: str) -> Picture:
     return card("No tumour found by the models", (summary(findings), RESEARCH_USE_SENTENCE, limitations))
 
@@ -149,14 +157,14 @@ def _negative_card(findings: Findings, limitations: str) -> Picture:
 def _write_parts(made: _Made, picture: Picture, folder: Path) -> dict[str, Path]:
     """Write everything under names that nobody takes for finished."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {kind.value: folder / f"{kind.value}.dcm.part" for kind in made}
+    parts = {"picture": folder / f"{PICTURE_NAME}.part"}
+    parts["picture"].write_bytes(png(picture))
+    parts |= {kind.value: folder / f"{kind.value}.dcm.part" for kind in made}
     for kind, dataset in made.items():
         with parts[kind.value].open("wb") as file:
             dataset.save_as(file, enforce_file_format=True)
             file.flush()
             os.fsync(file.fileno())
-    parts["picture"] = folder / f"{PICTURE_NAME}.part"
-    parts["picture"].write_bytes(png(picture))
     return parts
 
 

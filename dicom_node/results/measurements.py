@@ -30,7 +30,8 @@ from pydicom import Dataset
 
 from dicom_node.analysis.findings import Findings, Lesion
 from dicom_node.results import codes
-from dicom_node.results.identity import MANUFACTURER, Provenance, ascii_text
+from dicom_node.results.identity import ascii_text
+from dicom_node.results.provenance import MANUFACTURER, Provenance
 from dicom_node.results.segmentation import algorithm_parameters, tracking_identifier, tracking_uid
 from dicom_node.series.volume import MRVolume
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.analysis.findings import Findings
-from dicom_node.results.identity import RESEARCH_USE, ascii_text
+from dicom_node.results.identity import ascii_text
+from dicom_node.results.provenance import RESEARCH_USE
 from dicom_node.results.report import summary
 from dicom_node.series.volume import MRVolume
 

@@ -18,15 +18,9 @@ from pydicom.tag import Tag
 
 from dicom_node.analysis.findings import Findings
 from dicom_node.errors import ResultInvalid
-from dicom_node.results.identity import (
-    IDENTITY_TAGS,
-    RESEARCH_USE,
-    Source,
-    any_character_set,
-    identity_of,
-    raw_text,
-)
+from dicom_node.results.identity import IDENTITY_TAGS, any_character_set, identity_of, raw_text
 from dicom_node.results.proof_of_place import places_of, prove_report_places, prove_segments
+from dicom_node.results.provenance import RESEARCH_USE, Source
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.series.volume import MRVolume
 
@@ -116,11 +110,11 @@ def _prove_common(objects: Mapping[Kind, Dataset], source: Source, predecessor: 
 
 def _prove_one_person(source: Source) -> None:
     """The source is of one patient and study: otherwise a copy of one header is wrong for another."""
-    first = {tag: source.identity.get(tag) for tag in _SAME_PERSON}
-    for header in source.headers[1:]:
-        values = identity_of(header, only=_SAME_PERSON)
-        if any(values.get(tag) != value for tag, value in first.items()):
-            raise ResultInvalid("the source's headers are not all of one patient and study")
+    persons = [identity_of(header, only=_SAME_PERSON) for header in source.headers]
+    # padding is no part of a value, and is lost where another station has decoded it
+    bare = [{tag: value.rstrip(b" \0") for tag, value in person.items()} for person in persons]
+    if any(person != bare[0] for person in bare):
+        raise ResultInvalid("the source's headers are not all of one patient and study")
 
 
 def _prove_uids(objects: Mapping[Kind, Dataset], source: Source) -> None:
@@ -219,7 +213,7 @@ def _references(item: Dataset) -> Iterator[Dataset]:
 
 
 def _prove_evidence(objects: Mapping[Kind, Dataset], source: Source) -> None:
-    """Current Requested Procedure Evidence (PS3.3 C.17.2) lists every image and child in its series."""
+    """Current Requested Procedure Evidence (PS3.3 C.17.2) is every image and the SEG, in its series."""
     listed = {
         (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), str(item.ReferencedSOPInstanceUID))
         for study in objects[Kind.SR].get("CurrentRequestedProcedureEvidenceSequence", ())
@@ -228,10 +222,7 @@ def _prove_evidence(objects: Mapping[Kind, Dataset], source: Source) -> None:
     }
     study = source.study_instance_uid
     needed = {(study, instance.series_uid, instance.sop_instance_uid) for instance in source.instances}
-    needed |= {
-        (study, str(child.SeriesInstanceUID), str(child.SOPInstanceUID))
-        for kind, child in objects.items()
-        if kind is not Kind.SR
-    }
+    if (made := objects.get(Kind.SEG)) is not None:
+        needed.add((study, str(made.SeriesInstanceUID), str(made.SOPInstanceUID)))
     if listed != needed:
-        _fail(Kind.SR, "its evidence is not the source and the other objects")
+        _fail(Kind.SR, "its evidence is not the source and the segmentation")

@@ -27,8 +27,9 @@ from pydicom.sr.coding import Code
 
 from dicom_node.analysis.findings import Findings
 from dicom_node.results import codes
-from dicom_node.results.identity import MANUFACTURER, Instance, Provenance, ascii_text, stamp, stand_in
+from dicom_node.results.identity import ascii_text
 from dicom_node.results.measurements import Group, measurement_groups
+from dicom_node.results.provenance import MANUFACTURER, Instance, Provenance, stamp, stand_in
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
 from dicom_node.results.segmentation import image_reference
 from dicom_node.series.volume import MRVolume
@@ -44,7 +45,7 @@ def make_report(
     findings: Findings,
     provenance: Provenance,
     *,
-    children: Sequence[Dataset] = (),
+    segmentation: Dataset | None = None,
     limitations: str = "",
     predecessor: ResultSet | None = None,
 ) -> Dataset:
@@ -52,11 +53,10 @@ def make_report(
 
     Parameters
     ----------
-    children : the other objects of the result, which become evidence
+    segmentation : the SEG that holds the lesions, where one is made
     limitations : of the models, in sentences
     predecessor : the result that this one replaces
     """
-    segmentation = next((child for child in children if child.Modality == "SEG"), None)
     groups = measurement_groups(volume, findings, provenance, segmentation)
     found = has_findings(findings)
     comments = (RESEARCH_USE_SENTENCE, summary(findings), limitations, *volume.remarks)
@@ -65,21 +65,20 @@ def make_report(
         codes.PRESENT if found else codes.ABSENT,
         comments,
     )
-    return _document(provenance, groups, evaluation, children, predecessor)
+    return _document(provenance, groups, evaluation, segmentation, predecessor)
 
 
 def make_failed_report(
     cause: str,
     provenance: Provenance,
     *,
-    children: Sequence[Dataset] = (),
     limitations: str = "",
     predecessor: ResultSet | None = None,
 ) -> Dataset:
     """Report that there is no result, and why, in plain words; no finding is stated either way."""
     comments = (f"The analysis failed: {cause}", RESEARCH_USE_SENTENCE, limitations)
     evaluation = _evaluation(codes.ALL_FAILED, None, comments)
-    return _document(provenance, [], evaluation, children, predecessor)
+    return _document(provenance, [], evaluation, None, predecessor)
 
 
 def has_findings(findings: Findings) -> bool:
@@ -103,7 +102,7 @@ def _document(
     provenance: Provenance,
     groups: Sequence[Group],
     evaluation: ContainerContentItem,
-    children: Sequence[Dataset],
+    segmentation: Dataset | None,
     predecessor: ResultSet | None,
 ) -> Dataset:
     root = ContainerContentItem(name=codes.REPORT_TITLE, template_id="1500")
@@ -125,7 +124,7 @@ def _document(
         root.ContentSequence.append(measured)
     root.ContentSequence.append(evaluation)
     report = Comprehensive3DSR(
-        evidence=_evidence_stand_ins(provenance, children),
+        evidence=_evidence(provenance, segmentation),
         content=root,
         series_instance_uid=provenance.series_uid(Kind.SR),
         series_number=1,
@@ -218,11 +217,15 @@ def _code(code: Code) -> Dataset:
     return item
 
 
-def _evidence_stand_ins(provenance: Provenance, children: Sequence[Dataset]) -> list[Dataset]:
-    """What highdicom needs to see of all source images and the children to list them as evidence."""
-    shown = [Instance(str(c.SeriesInstanceUID), str(c.SOPClassUID), str(c.SOPInstanceUID)) for c in children]
+def _evidence(provenance: Provenance, segmentation: Dataset | None) -> list[Dataset]:
+    """What highdicom needs to see of all source images and the SEG to list them as evidence."""
+    instances = list(provenance.source.instances)
+    if segmentation is not None:
+        instances.append(
+            Instance(segmentation.SeriesInstanceUID, segmentation.SOPClassUID, segmentation.SOPInstanceUID)
+        )
     made = []
-    for instance in (*provenance.source.instances, *shown):
+    for instance in instances:
         ds = stand_in(provenance)
         ds.SeriesInstanceUID = instance.series_uid
         ds.SOPClassUID = instance.sop_class_uid

@@ -19,7 +19,8 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.analysis.findings import Findings, Lesion
 from dicom_node.results import codes
-from dicom_node.results.identity import MANUFACTURER, Provenance, ascii_text, stamp, stand_in
+from dicom_node.results.identity import ascii_text
+from dicom_node.results.provenance import MANUFACTURER, Provenance, stamp, stand_in
 from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import FrameReference, MRVolume
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 
+import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.charset import convert_encodings
@@ -21,11 +22,12 @@ from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import PersonName
-from result_cases import MADE_AT, Case, make_case, negative, path_of, read, run, run_failure
+from result_cases import MADE_AT, Case, findings_of, make_case, negative, path_of, read, run, run_failure
 
 from dicom_node.errors import ResultInvalid
 from dicom_node.phantom.mr_series import Storage
-from dicom_node.results.identity import REQUIRED, Provenance, Source, ascii_text, identity_of
+from dicom_node.results.identity import REQUIRED, ascii_text, identity_of
+from dicom_node.results.provenance import Provenance, Source
 from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import MRVolume
 
@@ -290,6 +292,13 @@ def test_a_time_without_a_zone_is_refused(case, tmp_path):
         run(case, tmp_path, made_at=datetime(2026, 1, 5))  # noqa: DTZ001
 
 
+def test_headers_may_be_padded_differently(case, tmp_path):
+    headers = [deepcopy(header) for header in case.volume.headers]
+    for header in headers[1:]:
+        header.PatientID += "  "
+    assert run_failure(headers, tmp_path).objects
+
+
 def test_a_header_without_a_uid_is_refused_by_name(case, tmp_path):
     header = deepcopy(case.volume.headers[0])
     del header.SeriesInstanceUID
@@ -302,5 +311,28 @@ def test_a_result_needs_a_header(tmp_path):
         run_failure([], tmp_path)
 
 
-def test_text_is_ascii_in_every_object_whatever_was_asked_for():
-    assert ascii_text("Größe ≥ 5 mm\\x", 12) == "Groe  5 mm/x"[:12]
+def test_two_stacks_of_one_multi_frame_instance_have_different_uids(tmp_path):
+    volume = make_case(multi_frame=True).volume
+    uids = set()
+    for name, part in (("lower", slice(0, 6)), ("upper", slice(6, 12))):
+        half = replace(volume, voxels=volume.voxels[part], frames=volume.frames[part])
+        result = run(Case(half, findings_of(half, np.zeros_like(half.voxels))), tmp_path / name)
+        uids |= {made.sop_instance_uid for made in result.objects}
+    assert len(uids) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Größe ≥ 5 mm", "Grosse >= 5 mm"),
+        ("naïve – “quoted” × 2 ± 1", 'naive - "quoted" x 2 +/- 1'),
+        ("back\\slash", "back/slash"),
+        ("山田", "??"),
+    ],
+)
+def test_text_of_our_own_is_ascii_and_keeps_its_meaning(text, expected):
+    assert ascii_text(text) == expected
+
+
+def test_text_of_our_own_can_be_cut_to_the_length_of_its_vr():
+    assert ascii_text("x" * 70, 64) == "x" * 64
