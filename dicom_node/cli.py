@@ -121,7 +121,14 @@ def send(
 @app.command()
 def status(config: Config = None, limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
     """Show the series of this node and what became of them, the latest first."""
-    with _errors(), _ledger(_settings(config)) as ledger:
+    with _errors():
+        settings = _settings(config)
+    with _errors(), _ledger(settings) as ledger:
+        from dicom_node.receive.spool import Spool
+
+        spool = Spool(settings.folder / "spool", minimum_free_mb=0)
+        for uid in sorted(set(spool.series()) - ledger.series_instance_uids()):
+            out.print(f"{uid}  {len(spool.instances(uid))} images\n  arriving", markup=False)
         for entry in ledger.entries(limit=limit):
             outcome = f"{entry.outcome}: " if entry.outcome else ""
             out.print(f"{entry.series_instance_uid}  {entry.instances} images", markup=False)

@@ -166,6 +166,11 @@ class Ledger:
                 done = _jobs.update().where(_jobs.c.job_id == job_id)
                 connection.execute(done.values(state=state, updated_at=_now()))
 
+    def series_instance_uids(self) -> set[str]:
+        """Every series that was complete at least once."""
+        with self._engine.connect() as connection:
+            return set(connection.scalars(sa.select(_jobs.c.series_instance_uid).distinct()))
+
     def entries(self, *, series_instance_uid: str | None = None, limit: int = 100) -> list[Entry]:
         """List jobs, the latest first."""
         query = sa.select(_jobs).order_by(_jobs.c.updated_at.desc()).limit(limit)

@@ -8,6 +8,7 @@ Not covered: systematic crashes at every point (one at the worst moments only), 
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
+from dicom_node.cli import app
 from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.trial.archive import Archive
 from dicom_node.workflow.ledger import Sent, State
@@ -144,3 +147,32 @@ def test_a_second_node_in_the_same_folder_is_refused(tmp_path: Path, port: int, 
         second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert second.returncode == 2
     assert "in use by another node" in second.stderr
+
+
+def test_status_and_explain_tell_of_arriving_done_and_skipped_series(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    configuration = configure(tmp_path, port, spot_models)
+    configuration.write_text(configuration.read_text().replace("quiet_s = 3", "quiet_s = 300"))
+    done = series_of(image_spot(), "done", series_seed="done")
+    skipped = series_of(image_spot(), "skipped", series_seed="skipped", series_description="scout")
+    arriving = series_of(image_spot(), "arriving", series_seed="arriving")[:1]
+    uids = [str(pydicom.dcmread(paths[0]).SeriesInstanceUID) for paths in (done, skipped, arriving)]
+
+    def say(*arguments: str) -> str:
+        told = CliRunner().invoke(app, [*arguments, "--config", str(configuration)])
+        assert told.exit_code == 0, told.output
+        return told.stdout
+
+    with node_process(configuration, port):
+        for paths in (done, skipped, arriving):
+            send(paths, port)
+        wait_until_ended(tmp_path / "var", jobs=2)
+        status = say("status")
+        assert f"{uids[2]}  1 images\n  arriving" in status
+        assert re.search(rf"{uids[0]}  12 images\n  \S+ \S+Z  done  findings: 1 lesion, 5.6 ml", status)
+        assert re.search(rf"{uids[1]}  12 images\n  \S+ \S+Z  skipped  SeriesDescription says", status)
+        assert "NO  description names no derived image: SeriesDescription says 'scout'" in say(
+            "explain", uids[1]
+        )
+        assert "Phantom" not in status + configuration.with_suffix(".log").read_text()
