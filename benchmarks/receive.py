@@ -72,8 +72,8 @@ def serve(folder: Path, port: int, *, flush: bool) -> None:
 
 
 @contextmanager
-def running(*command: str | Path, port: int) -> Iterator[None]:
-    """Run a receiver that listens on a port."""
+def running(*command: str | Path, port: int) -> Iterator[int]:
+    """Run a receiver that listens on a port; gives its process id."""
     process = subprocess.Popen([str(part) for part in command], env=ENVIRONMENT)  # noqa: S603
     try:
         for _ in range(300):
@@ -82,7 +82,7 @@ def running(*command: str | Path, port: int) -> Iterator[None]:
                 break
             except OSError:
                 time.sleep(0.1)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
@@ -104,6 +104,12 @@ def images_per_second(images: Path, count: int, port: int) -> float:
     if sent.returncode:
         raise RuntimeError(sent.stderr.decode())
     return count / (time.monotonic() - started)
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -136,20 +142,25 @@ def main() -> None:
         for name, flush in (("node, no flush", "keep"), ("node", "flush")):
             command = [sys.executable, "-m", "benchmarks.receive", "--serve"]
             commands[name] = [*command, str(folders[name]), str(ports[name]), flush]
-        for name, command_line in commands.items():
-            stack.enter_context(running(*command_line, port=ports[name]))
+        pids = {
+            name: stack.enter_context(running(*command_line, port=ports[name]))
+            for name, command_line in commands.items()
+        }
+        started = {name: cpu_s(pid) for name, pid in pids.items()}
         for _ in range(arguments.rounds):
             for name, figure in figures.items():
                 figure.append(images_per_second(base / "images", arguments.images, ports[name]))
                 for received in (folders["storescp"], *(f / "series" for f in list(folders.values())[1:])):
                     for path in received.iterdir():
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
+        sent = arguments.images * arguments.rounds
+        cpu_ms = {name: 1000 * (cpu_s(pid) - started[name]) / sent for name, pid in pids.items()}
     for name, figure in figures.items():
         ratios = [one / other for one, other in zip(figure, figures["storescp"], strict=True)]
         rounds = " ".join(f"{each:.0f}" for each in figure)
         print(
             f"{name:15} {statistics.median(figure):6.0f} images/s ({rounds}), "
-            f"{statistics.median(ratios):.2f} of storescp"
+            f"{statistics.median(ratios):.2f} of storescp; {cpu_ms[name]:.2f} ms of CPU an image"
         )
 
 

@@ -57,7 +57,8 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
 @lru_cache(maxsize=256)
 def _element(number: int, vr: bytes, value: str) -> bytes:
     """Encode one short element of group 0002, explicit VR little endian, padded to even length."""
-    encoded = value.encode("ascii")
+    # A calling AE title comes from the peer, and may hold what an AE title must not
+    encoded = value.encode("ascii", "replace")
     if len(encoded) % 2:
         encoded += b"\0" if vr == b"UI" else b" "
     return _SHORT.pack(0x0002, number, vr, len(encoded)) + encoded

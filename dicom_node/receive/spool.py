@@ -114,6 +114,11 @@ class Spool:
         """Take in whole part files of an earlier process and remove the others.
 
         To be called before anything is received. Returns how many instances were taken in.
+
+        Raises
+        ------
+        StorageExhausted
+            There is no room even to move a file; none was removed for that.
         """
         taken_in = removed = 0
         for path in list(self._incoming.glob("*.part")):
@@ -193,19 +198,25 @@ class Spool:
         return PartFile(self, incoming, path, self._maximum_bytes)
 
     def _take_in(self, part: Path, descriptor: int, header: Header) -> tuple[Path, bool]:
-        """Give a flushed part file its place; return the place and whether it is new."""
+        """Give a flushed part file its place, or remove it as a duplicate.
+
+        Returns the place of that data set and whether it is new.
+        """
         folder = self._folder(header.series_instance_uid)
-        folder.mkdir(exist_ok=True)
         place = folder / f"{header.sop_instance_uid}.dcm"
         with self._naming:
             is_new = not place.exists()
             if is_new:
-                part.rename(place)
+                _move(part, place)
         if not is_new and not _same_data_set(descriptor, place):
             # Named by its content, so that the same conflict sent ten times is kept once
             place = folder / f"{header.sop_instance_uid}.conflict-{_digest(descriptor)}"
-            is_new = not place.exists()
-            part.rename(place)
+            with self._naming:
+                is_new = not place.exists()
+                if is_new:
+                    _move(part, place)
+        if not is_new:
+            part.unlink()
         return place, is_new
 
 
@@ -261,15 +272,17 @@ class PartFile:
         InstanceRefused
             The data set is damaged or is not what the request announced.
         StorageExhausted
-            There is no room.
+            There is no room; the part file is still there.
         """
         try:
             header = self._read_header()
-            with _room():
-                os.fdatasync(self._descriptor)
-                place, is_new = self._spool._take_in(self._path, self._descriptor, header)
-        finally:
+        except InstanceRefused:
             self.discard()
+            raise
+        with _room():
+            os.fdatasync(self._descriptor)
+            place, is_new = self._spool._take_in(self._path, self._descriptor, header)
+        self._close()
         is_conflict = place.suffix != ".dcm"
         if is_conflict:
             _log.warning(
@@ -293,11 +306,14 @@ class PartFile:
         )
 
     def discard(self) -> None:
-        """Close, and remove the part file unless it got its place; may be called twice."""
+        """Remove the part file unless it got its place; may be called twice."""
         if self._is_open:
-            self._is_open = False
-            os.close(self._descriptor)
+            self._close()
             self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self._descriptor)
 
     def _append(self, data: bytes | memoryview) -> None:
         with _room():
@@ -335,6 +351,14 @@ def _room() -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise StorageExhausted("the spool's file system is full") from None
         raise
+
+
+def _move(part: Path, place: Path) -> None:
+    try:
+        part.rename(place)
+    except FileNotFoundError:  # the first of its series
+        place.parent.mkdir(exist_ok=True)
+        part.rename(place)
 
 
 def _data_set(descriptor: int) -> Iterator[bytes]:

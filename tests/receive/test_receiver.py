@@ -37,7 +37,18 @@ from dicom_node.receive.spool import Spool
 from dicom_node.receive.status import Status
 from dicom_node.settings import CalledAE, Receive
 from tests.receive.images import SERIES, data_set_of, encode, mr_image, write_images
-from tests.receive.wire import ABORT, ASSOCIATE_RJ, ECHO, P_DATA, Peer, associate_rq, command, pdu, pdv
+from tests.receive.wire import (
+    ABORT,
+    ASSOCIATE_AC,
+    ASSOCIATE_RJ,
+    ECHO,
+    P_DATA,
+    Peer,
+    associate_rq,
+    command,
+    pdu,
+    pdv,
+)
 from tests.support.running import need, wait_for
 
 UID = f"{SERIES}.1"
@@ -238,6 +249,18 @@ def test_who_may_associate_is_set_for_each_called_ae_title(receiver, called, cal
         peer.send(associate_rq(called=called, calling=calling))
         kind, value = peer.read()
         assert (tuple(value[1:4]) if kind == ASSOCIATE_RJ else None) == expected
+
+
+def test_a_calling_ae_title_with_letters_that_it_must_not_have_does_no_harm(receiver):
+    running = receiver()
+    with Peer(running.port) as peer:
+        peer.send(associate_rq(calling="MRÉ").replace("MRÉ".encode(), b"MR\xc9 "))
+        kind, _ = peer.read()
+        assert kind in (ABORT, ASSOCIATE_AC)
+        if kind == ASSOCIATE_AC:
+            assert peer.store(UID, IMAGE) == Status.SUCCESS
+    with Peer(running.port) as peer:
+        assert peer.associate().store(UID, IMAGE) == Status.SUCCESS
 
 
 def test_one_association_too_many_is_rejected_for_now(receiver):
