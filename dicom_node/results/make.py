@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,8 +10,9 @@ from pydicom import Dataset
 
 from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.results.capture import make_capture
+from dicom_node.results.files import publish
 from dicom_node.results.identity import any_character_set
-from dicom_node.results.picture import Picture, card, png, slice_picture
+from dicom_node.results.picture import Picture, card, slice_picture
 from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.provenance import Provenance, Source
 from dicom_node.results.report import (
@@ -22,13 +22,9 @@ from dicom_node.results.report import (
     make_report,
     summary,
 )
-from dicom_node.results.result_set import Kind, ResultObject, ResultSet
+from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.results.segmentation import make_segmentation
 from dicom_node.series.volume import FrameReference, MRVolume
-
-PICTURE_NAME = "picture.png"
-
-_Made = Mapping[Kind, Dataset]
 
 
 @any_character_set()
@@ -85,13 +81,7 @@ def make_results(
         limitations=limitations,
         predecessor=predecessor,
     )
-    parts = _write_parts(made, picture, folder)
-    try:
-        prove_results({kind: parts[kind.value] for kind in made}, volume, findings, predecessor)
-    except BaseException:
-        _discard(parts.values())
-        raise
-    return _keep(made, parts, folder)
+    return publish(made, picture, folder, lambda paths: prove_results(paths, volume, findings, predecessor))
 
 
 @any_character_set()
@@ -129,19 +119,8 @@ def make_failure(
     made: dict[Kind, Dataset] = {}
     if Kind.SC in kinds:
         made[Kind.SC] = make_capture(picture, provenance)
-    made[Kind.SR] = make_failed_report(
-        cause,
-        provenance,
-        limitations=limitations,
-        predecessor=predecessor,
-    )
-    parts = _write_parts(made, picture, folder)
-    try:
-        prove_failure({kind: parts[kind.value] for kind in made}, headers, predecessor)
-    except BaseException:
-        _discard(parts.values())
-        raise
-    return _keep(made, parts, folder)
+    made[Kind.SR] = make_failed_report(cause, provenance, limitations=limitations, predecessor=predecessor)
+    return publish(made, picture, folder, lambda paths: prove_failure(paths, headers, predecessor))
 
 
 def _analysed(volume: MRVolume) -> str:
@@ -152,44 +131,3 @@ def _analysed(volume: MRVolume) -> str:
 
 def _negative_card(findings: Findings, limitations: str) -> Picture:
     return card("No tumour found by the models", (summary(findings), RESEARCH_USE_SENTENCE, limitations))
-
-
-def _write_parts(made: _Made, picture: Picture, folder: Path) -> dict[str, Path]:
-    """Write everything under names that nobody takes for finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = {"picture": folder / f"{PICTURE_NAME}.part"}
-    parts["picture"].write_bytes(png(picture))
-    parts |= {kind.value: folder / f"{kind.value}.dcm.part" for kind in made}
-    for kind, dataset in made.items():
-        with parts[kind.value].open("wb") as file:
-            dataset.save_as(file, enforce_file_format=True)
-            file.flush()
-            os.fsync(file.fileno())
-    return parts
-
-
-def _discard(parts: Collection[Path]) -> None:
-    for path in parts:
-        path.unlink(missing_ok=True)
-
-
-def _keep(made: _Made, parts: Mapping[str, Path], folder: Path) -> ResultSet:
-    """Give the proven files their names, the report last: it stands for the whole."""
-    for part in parts.values():
-        part.replace(part.with_suffix(""))
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    objects = tuple(
-        ResultObject(
-            kind=kind,
-            sop_class_uid=str(dataset.SOPClassUID),
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            series_instance_uid=str(dataset.SeriesInstanceUID),
-            path=folder / f"{kind.value}.dcm",
-        )
-        for kind, dataset in made.items()
-    )
-    return ResultSet(str(made[Kind.SR].StudyInstanceUID), objects)

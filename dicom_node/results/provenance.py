@@ -32,6 +32,12 @@ _SERIES_DESCRIPTIONS = {
 _SERIES_OFFSETS = {Kind.SR: 1, Kind.SEG: 2, Kind.SC: 3}
 
 
+def hashed_uid(*parts: str) -> str:
+    """Derive a UID from 128 bits of a hash, in the form of a UUID's (PS3.5 B.2)."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
 class Instance(NamedTuple):
     """An instance that can be referred to."""
 
@@ -130,7 +136,7 @@ class Provenance:
             self.outcome,
             what,
         )
-        return _hashed_uid(*parts)
+        return hashed_uid(*parts)
 
     def instance_uid(self, kind: Kind) -> str:
         """SOPInstanceUID of the object of this kind."""
@@ -143,7 +149,7 @@ class Provenance:
     @property
     def device_uid(self) -> str:
         """DeviceUID: another set of weights is another device."""
-        return _hashed_uid("device", self.algorithm.weights_sha256)
+        return hashed_uid("device", self.algorithm.weights_sha256)
 
     @property
     def local_time(self) -> datetime:
@@ -197,11 +203,6 @@ def stand_in(provenance: Provenance) -> Dataset:
     ds.SeriesInstanceUID = provenance.source.series_instance_uid
     ds.Modality = "MR"
     return ds
-
-
-def _hashed_uid(*parts: str) -> str:
-    digest = hashlib.sha256("\0".join(parts).encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
 def _series_number(header: Dataset, kind: Kind) -> int:

@@ -8,9 +8,14 @@ does, and dcmqi in test_result_geometry.py); what a viewer makes of it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from pydicom import dcmread
+from pydicom.uid import BasicTextSRStorage
 from result_cases import dciodvfy, make_case, negative, run, run_failure
 
+from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind
 
 EXPECTED_WARNINGS = (
@@ -53,6 +58,23 @@ def test_a_failed_result_conforms(case, tmp_path):
 
 def test_a_second_version_that_names_the_first_conforms(case, result, tmp_path):
     assert_conforms(run(case, tmp_path, configuration_digest="changed", predecessor=result))
+
+
+@pytest.mark.parametrize("sop_class_uid", OLDER_CLASSES, ids=lambda uid: uid.name)
+def test_the_report_conforms_in_an_older_class(sop_class_uid, own_result):
+    original = own_result.objects[-1]
+    older = make_older_report(original, sop_class_uid)
+    assert_conforms(replace(own_result, objects=(older,)))
+    assert older.sop_class_uid == dcmread(older.path).SOPClassUID == sop_class_uid
+    assert older.sop_instance_uid != original.sop_instance_uid
+    before = older.path.read_bytes()
+    assert make_older_report(original, sop_class_uid) == older
+    assert older.path.read_bytes() == before
+
+
+def test_a_report_cannot_be_written_in_any_other_class(own_result):
+    with pytest.raises(ValueError, match="cannot be written"):
+        make_older_report(own_result.objects[-1], BasicTextSRStorage)
 
 
 def test_a_report_without_other_objects_conforms(case, tmp_path):

@@ -1,0 +1,74 @@
+"""Result objects on disk: all of a result, proven, or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydicom import Dataset
+
+from dicom_node.results.picture import Picture, png
+from dicom_node.results.result_set import Kind, ResultObject, ResultSet
+
+PICTURE_NAME = "picture.png"
+
+Proof = Callable[[Mapping[Kind, Path]], None]
+
+
+def publish(made: Mapping[Kind, Dataset], picture: Picture, folder: Path, prove: Proof) -> ResultSet:
+    """Write the objects under names that nobody takes for finished, prove them, give them their names.
+
+    Parameters
+    ----------
+    made : in the order of sending
+    prove : reads the files back and raises when one is not right; then none stays
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # the report is last: it stands for the whole
+    names = {"picture": PICTURE_NAME} | {kind.value: f"{kind.value}.dcm" for kind in made}
+    parts = {name: folder / f"{file_name}.part" for name, file_name in names.items()}
+    try:
+        parts["picture"].write_bytes(png(picture))
+        for kind, dataset in made.items():
+            write_durably(dataset, parts[kind.value])
+        prove({kind: parts[kind.value] for kind in made})
+    except BaseException:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise
+    for part in parts.values():
+        part.replace(part.with_suffix(""))
+    sync_folder(folder)
+    objects = tuple(
+        result_object(kind, dataset, folder / names[kind.value]) for kind, dataset in made.items()
+    )
+    return ResultSet(str(made[Kind.SR].StudyInstanceUID), objects)
+
+
+def result_object(kind: Kind, dataset: Dataset, path: Path) -> ResultObject:
+    """Describe a written object."""
+    return ResultObject(
+        kind=kind,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        path=path,
+    )
+
+
+def write_durably(dataset: Dataset, path: Path) -> None:
+    """Write a file that survives a loss of power once this returns."""
+    with path.open("wb") as file:
+        dataset.save_as(file, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
