@@ -17,7 +17,6 @@ from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.provenance import Provenance, Source
 from dicom_node.results.report import (
     RESEARCH_USE_SENTENCE,
-    has_findings,
     make_failed_report,
     make_report,
     summary,
@@ -62,7 +61,7 @@ def make_results(
         source, findings.algorithm, site_salt, configuration_digest, made_at, outcome=_analysed(volume)
     )
     shown: FrameReference | None = None
-    if has_findings(findings):
+    if findings.lesions:
         key_slice = findings.key_slice
         picture = slice_picture(volume, findings, key_slice)
         shown = volume.frames[key_slice]

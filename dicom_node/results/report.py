@@ -58,7 +58,9 @@ def make_report(
     predecessor : the result that this one replaces
     """
     groups = measurement_groups(volume, findings, provenance, segmentation)
-    found = has_findings(findings)
+    # Both models decide: the detector picks slices, and a lesion is what the segmenter outlines there.
+    # A slice that it calls positive without an outline is told in the comment, not as a finding.
+    found = bool(findings.lesions)
     comments = (RESEARCH_USE_SENTENCE, summary(findings), limitations, *volume.remarks)
     evaluation = _evaluation(
         codes.ALL_SUCCEEDED_WITH_FINDINGS if found else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
@@ -79,11 +81,6 @@ def make_failed_report(
     comments = (f"The analysis failed: {cause}", RESEARCH_USE_SENTENCE, limitations)
     evaluation = _evaluation(codes.ALL_FAILED, None, comments)
     return _document(provenance, [], evaluation, None, predecessor)
-
-
-def has_findings(findings: Findings) -> bool:
-    """Whether either model found something: a detector's call is reported without an outline too."""
-    return bool(findings.lesions) or bool(findings.slice_positive.any())
 
 
 def summary(findings: Findings) -> str:

@@ -155,14 +155,15 @@ def test_the_exam_without_findings_says_absent_and_keeps_the_detectors_group(cas
     assert [tracked(group)[0] for group in groups_of(report)] == ["Tumour detector, whole series"]
 
 
-def test_a_detector_that_calls_slices_positive_counts_as_a_finding_without_an_outline(case, tmp_path):
+def test_a_positive_slice_without_an_outline_is_told_and_is_no_finding(case, tmp_path):
     faint = np.where(np.arange(SHAPE[0]) == 4, 0.49, 0).astype(np.float32)[:, None, None]
     findings = findings_of(case.volume, np.broadcast_to(faint, SHAPE).copy())
     findings.slice_positive[4] = True
     result = run(Case(case.volume, findings), tmp_path)
     assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
-    outcome, tumour, _ = evaluation(read(result, Kind.SR))
-    assert (outcome, tumour) == ("111242", "52101004")
+    outcome, tumour, comments = evaluation(read(result, Kind.SR))
+    assert (outcome, tumour) == ("111241", "272519000")
+    assert "No region was outlined; the detector called 1 of" in " ".join(comments)
 
 
 def test_the_failed_exam_states_the_cause_and_no_finding_either_way(case, tmp_path):
