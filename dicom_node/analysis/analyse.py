@@ -74,7 +74,6 @@ def describe(bundle: Bundle, *, segment: str, minimum_lesion_ml: float) -> Algor
             ("normalisation", f"{rule.rule} {rule.lower:g}-{rule.upper:g}, foreground {rule.foreground:g}"),
             ("segmented slices", segment),
             ("minimum lesion ml", f"{minimum_lesion_ml:g}"),
-            ("weights sha256", bundle.weights_sha256),
         ),
     )
 
