@@ -24,8 +24,8 @@ import numpy as np
 import structlog
 
 from dicom_node.receive.header import Vector
+from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.part10 import AETitles
-from dicom_node.receive.spool import StoredInstance
 from dicom_node.settings import Completion as CompletionSettings
 
 # Distances between slices may differ by this part of their median

@@ -19,6 +19,7 @@ from pynetdicom import AE
 from dicom_node.receive.admission import Load, admit
 from dicom_node.receive.contexts import supported_contexts
 from dicom_node.receive.datapath import DataPath
+from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.part10 import AETitles
 from dicom_node.receive.pdu_reader import LONGEST_OPENING_BYTES, PDUReader
 from dicom_node.receive.protocol import (
@@ -29,7 +30,7 @@ from dicom_node.receive.protocol import (
     Overdue,
     ProtocolError,
 )
-from dicom_node.receive.spool import Spool, StoredInstance
+from dicom_node.receive.spool import Spool
 from dicom_node.receive.upper_layer import Address, UpperLayer
 from dicom_node.settings import Receive
 

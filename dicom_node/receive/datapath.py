@@ -10,9 +10,11 @@ import structlog
 from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.receive.commands import C_ECHO_RQ, C_STORE_RQ, Command, read_command, store_response
 from dicom_node.receive.contexts import SOP_CLASSES
+from dicom_node.receive.instance import Incoming, StoredInstance
 from dicom_node.receive.part10 import AETitles
+from dicom_node.receive.part_file import PartFile
 from dicom_node.receive.protocol import ProtocolError
-from dicom_node.receive.spool import Incoming, PartFile, Spool, StoredInstance
+from dicom_node.receive.spool import Spool
 from dicom_node.receive.status import Status
 
 _PDU_HEADER_BYTES = 6

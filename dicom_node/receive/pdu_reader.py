@@ -80,8 +80,8 @@ class PDUReader:
     def _fill(self, timeout_s: float) -> None:
         if timeout_s <= 0:
             raise Overdue("a PDU did not arrive within receive.pdu_timeout_s")
-        self._connection.settimeout(timeout_s)
         try:
+            self._connection.settimeout(timeout_s)
             count = self._connection.recv_into(self._buffer[self._stop :])
         except TimeoutError:
             raise Overdue("the peer was silent for too long") from None

@@ -16,69 +16,29 @@ was never acknowledged, and the sweep removes it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import itertools
-import mmap
 import os
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from dicom_node.errors import InstanceRefused, StorageExhausted
-from dicom_node.receive.header import Header, Vector, is_uid, read_header
-from dicom_node.receive.part10 import AETitles, data_set_offset, file_meta, read_file_meta, read_titles
+from dicom_node.receive.header import Header, is_uid
+from dicom_node.receive.instance import Incoming
+from dicom_node.receive.part10 import AETitles, data_set_offset, read_file_meta, read_titles
+from dicom_node.receive.part_file import PartFile, storage_errors_told
 from dicom_node.receive.part_names import PartNames, flush_folder
 from dicom_node.receive.status import Status
 
 _MB = 1 << 20
 _CHUNK_BYTES = 1 << 20
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """What a C-STORE request says about the instance that follows."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    called_ae_title: str
-    calling_ae_title: str
-    association_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """An instance that is on disk.
-
-    Attributes
-    ----------
-    position_mm, orientation : Image Position and Orientation (Patient), or None
-    path : the file with this very data set
-    is_new : False if the spool held the same data set already
-    is_conflict : another data set came with a SOP Instance UID that was taken; it is kept
-        beside the first and is no part of the series
-    """
-
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    position_mm: Vector | None
-    orientation: Vector | None
-    called_ae_title: str
-    calling_ae_title: str
-    association_id: int
-    path: Path
-    is_new: bool
-    is_conflict: bool = False
 
 
 class Spool:
@@ -170,9 +130,9 @@ class Spool:
             raise InstanceRefused("the SOP Instance UID is not a UID", Status.INVALID_OBJECT_INSTANCE)
         if not self.has_room():
             raise StorageExhausted("the spool's file system is below receive.minimum_free_mb")
-        with _room():
+        with storage_errors_told():
             path = self._names.take()
-        part = PartFile(self, incoming, path, self._maximum_bytes)
+        part = PartFile(incoming, path, self._maximum_bytes, self._take_in)
         part.write_meta()
         return part
 
@@ -195,7 +155,7 @@ class Spool:
             meta.titles.calling,
             association_id=0,
         )
-        return PartFile(self, incoming, path, self._maximum_bytes)
+        return PartFile(incoming, path, self._maximum_bytes, self._take_in)
 
     def _take_in(self, part: Path, descriptor: int, header: Header) -> tuple[Path, bool]:
         """Give a flushed part file its place, or remove it as a duplicate.
@@ -218,139 +178,6 @@ class Spool:
         if not is_new:
             part.unlink()
         return place, is_new
-
-
-class PartFile:
-    """One instance while it is being received: write, then `commit` or `discard`."""
-
-    def __init__(self, spool: Spool, incoming: Incoming, path: Path, maximum_bytes: int) -> None:
-        self._spool = spool
-        self._incoming = incoming
-        self._path = path
-        self._maximum_bytes = maximum_bytes
-        self._bytes = 0
-        with _room():
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._is_open = True
-
-    def write_meta(self) -> None:
-        """Write everything before the data set."""
-        incoming = self._incoming
-        titles = AETitles(incoming.called_ae_title, incoming.calling_ae_title)
-        try:
-            self._append(
-                file_meta(
-                    incoming.sop_class_uid, incoming.sop_instance_uid, incoming.transfer_syntax_uid, titles
-                )
-            )
-        except BaseException:
-            self.discard()
-            raise
-
-    def write(self, fragment: bytes | memoryview) -> None:
-        """Append to the data set.
-
-        Raises
-        ------
-        InstanceRefused
-            The data set is larger than the limit.
-        StorageExhausted
-            There is no room.
-        """
-        self._bytes += len(fragment)
-        if self._bytes > self._maximum_bytes:
-            raise InstanceRefused(
-                "the data set is larger than receive.maximum_object_mb", Status.OUT_OF_RESOURCES
-            )
-        self._append(fragment)
-
-    def commit(self) -> StoredInstance:
-        """Prove the data set whole, make it durable, and give it its name.
-
-        Raises
-        ------
-        InstanceRefused
-            The data set is damaged or is not what the request announced.
-        StorageExhausted
-            There is no room; the part file is still there.
-        """
-        try:
-            header = self._read_header()
-        except InstanceRefused:
-            self.discard()
-            raise
-        with _room():
-            os.fdatasync(self._descriptor)
-            place, is_new = self._spool._take_in(self._path, self._descriptor, header)
-        self._close()
-        is_conflict = place.suffix != ".dcm"
-        if is_conflict:
-            _log.warning(
-                "instance_conflict",
-                sop_instance_uid=header.sop_instance_uid,
-                series_instance_uid=header.series_instance_uid,
-                calling_ae_title=self._incoming.calling_ae_title,
-            )
-        return StoredInstance(
-            sop_instance_uid=header.sop_instance_uid,
-            series_instance_uid=header.series_instance_uid,
-            study_instance_uid=header.study_instance_uid,
-            position_mm=header.position_mm,
-            orientation=header.orientation,
-            called_ae_title=self._incoming.called_ae_title,
-            calling_ae_title=self._incoming.calling_ae_title,
-            association_id=self._incoming.association_id,
-            path=place,
-            is_new=is_new,
-            is_conflict=is_conflict,
-        )
-
-    def discard(self) -> None:
-        """Remove the part file unless it got its place; may be called twice."""
-        if self._is_open:
-            self._close()
-            self._path.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        self._is_open = False
-        os.close(self._descriptor)
-
-    def _append(self, data: bytes | memoryview) -> None:
-        with _room():
-            written = os.write(self._descriptor, data)
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-
-    def _read_header(self) -> Header:
-        offset = data_set_offset(self._descriptor)
-        if os.fstat(self._descriptor).st_size <= offset:
-            raise InstanceRefused("the data set is empty", Status.CANNOT_UNDERSTAND)
-        syntax = self._incoming.transfer_syntax_uid
-        with (
-            mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as file,
-            memoryview(file) as whole,
-            whole[offset:] as data,
-        ):
-            header = read_header(data, syntax, self._maximum_bytes)
-        if header.sop_class_uid != self._incoming.sop_class_uid:
-            raise InstanceRefused(
-                "the data set is of another SOP class than the request",
-                Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
-            )
-        if header.sop_instance_uid != self._incoming.sop_instance_uid:
-            raise InstanceRefused("the data set is another instance than the request's", Status.UIDS_DISAGREE)
-        return header
-
-
-@contextlib.contextmanager
-def _room() -> Iterator[None]:
-    """Turn a full disk or quota into the node's own error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StorageExhausted("the spool's file system is full") from None
-        raise
 
 
 def _move(part: Path, place: Path) -> None:

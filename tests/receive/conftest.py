@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.server import Receiver
-from dicom_node.receive.spool import Spool, StoredInstance
+from dicom_node.receive.spool import Spool
 from dicom_node.settings import Receive
 
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.receive.completion import CompleteSeries, Completion, has_no_gap
+from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.part10 import AETitles
-from dicom_node.receive.spool import StoredInstance
 from dicom_node.settings import Completion as CompletionSettings
 
 SETTINGS = CompletionSettings(quiet_s=20, quiet_after_release_s=3, longest_s=100)

@@ -1,0 +1,173 @@
+"""One instance on its way to the disk: streamed, proved whole, flushed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from dicom_node.errors import InstanceRefused, StorageExhausted
+from dicom_node.receive.header import Header, read_header
+from dicom_node.receive.instance import Incoming, StoredInstance
+from dicom_node.receive.part10 import AETitles, data_set_offset, file_meta
+from dicom_node.receive.status import Status
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+_log = structlog.get_logger()
+
+
+class PartFile:
+    """One instance while it is being received: write, then `commit` or `discard`.
+
+    Parameters
+    ----------
+    incoming : Incoming
+    path : Path
+        An empty file whose name is durable, or the part file of an earlier process.
+    maximum_bytes : int
+        A larger data set is refused.
+    take_in : callable
+        Gives the flushed file (its path, its descriptor, its header) its place; returns the
+        place and whether it is new.
+    """
+
+    def __init__(
+        self,
+        incoming: Incoming,
+        path: Path,
+        maximum_bytes: int,
+        take_in: Callable[[Path, int, Header], tuple[Path, bool]],
+    ) -> None:
+        self._take_in = take_in
+        self._incoming = incoming
+        self._path = path
+        self._maximum_bytes = maximum_bytes
+        self._bytes = 0
+        with storage_errors_told():
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._is_open = True
+
+    def write_meta(self) -> None:
+        """Write everything before the data set."""
+        incoming = self._incoming
+        titles = AETitles(incoming.called_ae_title, incoming.calling_ae_title)
+        try:
+            self._append(
+                file_meta(
+                    incoming.sop_class_uid, incoming.sop_instance_uid, incoming.transfer_syntax_uid, titles
+                )
+            )
+        except BaseException:
+            self.discard()
+            raise
+
+    def write(self, fragment: bytes | memoryview) -> None:
+        """Append to the data set.
+
+        Raises
+        ------
+        InstanceRefused
+            The data set is larger than the limit.
+        StorageExhausted
+            There is no room.
+        """
+        self._bytes += len(fragment)
+        if self._bytes > self._maximum_bytes:
+            raise InstanceRefused(
+                "the data set is larger than receive.maximum_object_mb", Status.OUT_OF_RESOURCES
+            )
+        self._append(fragment)
+
+    def commit(self) -> StoredInstance:
+        """Prove the data set whole, make it durable, and give it its name.
+
+        Raises
+        ------
+        InstanceRefused
+            The data set is damaged or is not what the request announced.
+        StorageExhausted
+            There is no room; the part file is still there.
+        """
+        try:
+            header = self._read_header()
+        except InstanceRefused:
+            self.discard()
+            raise
+        with storage_errors_told():
+            os.fdatasync(self._descriptor)
+            place, is_new = self._take_in(self._path, self._descriptor, header)
+        self._close()
+        is_conflict = place.suffix != ".dcm"
+        if is_conflict:
+            _log.warning(
+                "instance_conflict",
+                sop_instance_uid=header.sop_instance_uid,
+                series_instance_uid=header.series_instance_uid,
+                calling_ae_title=self._incoming.calling_ae_title,
+            )
+        return StoredInstance(
+            sop_instance_uid=header.sop_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            study_instance_uid=header.study_instance_uid,
+            position_mm=header.position_mm,
+            orientation=header.orientation,
+            called_ae_title=self._incoming.called_ae_title,
+            calling_ae_title=self._incoming.calling_ae_title,
+            association_id=self._incoming.association_id,
+            path=place,
+            is_new=is_new,
+            is_conflict=is_conflict,
+        )
+
+    def discard(self) -> None:
+        """Remove the part file unless it got its place; may be called twice."""
+        if self._is_open:
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        self._is_open = False
+        os.close(self._descriptor)
+
+    def _append(self, data: bytes | memoryview) -> None:
+        with storage_errors_told():
+            written = os.write(self._descriptor, data)
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+
+    def _read_header(self) -> Header:
+        offset = data_set_offset(self._descriptor)
+        if os.fstat(self._descriptor).st_size <= offset:
+            raise InstanceRefused("the data set is empty", Status.CANNOT_UNDERSTAND)
+        syntax = self._incoming.transfer_syntax_uid
+        with (
+            mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as file,
+            memoryview(file) as whole,
+            whole[offset:] as data,
+        ):
+            header = read_header(data, syntax, self._maximum_bytes)
+        if header.sop_class_uid != self._incoming.sop_class_uid:
+            raise InstanceRefused(
+                "the data set is of another SOP class than the request",
+                Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+            )
+        if header.sop_instance_uid != self._incoming.sop_instance_uid:
+            raise InstanceRefused("the data set is another instance than the request's", Status.UIDS_DISAGREE)
+        return header
+
+
+@contextlib.contextmanager
+def storage_errors_told() -> Iterator[None]:
+    """Turn a full disk or quota into the node's own error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StorageExhausted("the spool's file system is full") from None
+        raise
