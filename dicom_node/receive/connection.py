@@ -24,6 +24,7 @@ from dicom_node.receive.part10 import AETitles
 from dicom_node.receive.pdu_reader import LONGEST_OPENING_BYTES, PDUReader
 from dicom_node.receive.protocol import (
     A_ASSOCIATE_RQ,
+    A_RELEASE_RQ,
     P_DATA_TF,
     AssociationFault,
     ConnectionLost,
@@ -182,9 +183,9 @@ class Connection:
             data_path.receive(pdu)
             self._note_message(is_within=data_path.is_within_message)
             return False
-        if data_path.is_within_message:
-            data_path.close()
-            _log.warning("message_broken_off", association=self.id)
+        if kind == A_RELEASE_RQ and data_path.is_within_message:
+            # Answered as a release, it would pass for the clean end of a series that lacks an image
+            raise ProtocolError("a release was asked for within a message")
         self._upper_layer.receive(bytes(pdu))
         return self._upper_layer.answer_release()
 

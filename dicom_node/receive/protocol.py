@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 # PS3.8 9.3.1
-A_ASSOCIATE_RQ, P_DATA_TF = 0x01, 0x04
+A_ASSOCIATE_RQ, P_DATA_TF, A_RELEASE_RQ = 0x01, 0x04, 0x05
 
 
 class AssociationFault(Exception):
