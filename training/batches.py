@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import augment
+from training.networks import DETECTOR_STRIDE
 from training.recipe import Recipe
 from training.slices import SliceSet
 
-Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
-Task = Literal["detector", "segmenter"]
+Target = NDArray[np.float32] | dict[str, NDArray[np.float32]]
+Batch = tuple[NDArray[np.float32], Target]
 
 
-def _target(
-    task: Task, masks: NDArray[np.float32] | NDArray[np.uint8], tumour: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    if task == "detector":
-        return tumour.astype(np.float32)[:, None]
-    return masks.astype(np.float32)[..., None]
+def _target(recipe: Recipe, masks: NDArray[np.float32], tumour: NDArray[np.bool_]) -> Target:
+    """Give what a network should answer: masks, or whether there is tumour and perhaps where."""
+    if recipe.task == "segmenter":
+        return masks[..., None]
+    probability = tumour.astype(np.float32)[:, None]
+    if recipe.fit.localisation == 0:
+        return probability
+    cells = recipe.data.size // DETECTOR_STRIDE
+    coverage = [cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA) for mask in masks]
+    return {"probability": probability, "coverage": np.stack(coverage).astype(np.float32)[..., None]}
 
 
 class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -79,15 +83,15 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]
             images.append(image)
             masks.append(mask)
             tumour.append(source.tumour[number])
-        return np.stack(images)[..., None], _target(self._recipe.task, np.stack(masks), np.asarray(tumour))
+        return np.stack(images)[..., None], _target(self._recipe, np.stack(masks), np.asarray(tumour))
 
 
 class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]
     """Every slice of a set once, in order and unchanged."""
 
-    def __init__(self, slices: SliceSet, task: Task, batch: int) -> None:
+    def __init__(self, slices: SliceSet, recipe: Recipe) -> None:
         super().__init__(workers=1)
-        self._slices, self._task, self._batch = slices, task, batch
+        self._slices, self._recipe, self._batch = slices, recipe, recipe.fit.batch
 
     def __len__(self) -> int:
         return -(-len(self._slices) // self._batch)
@@ -95,4 +99,5 @@ class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> Batch:
         part = slice(index * self._batch, (index + 1) * self._batch)
         images = self._slices.images[part].astype(np.float32)[..., None]
-        return images, _target(self._task, self._slices.masks[part], self._slices.tumour[part])
+        masks = self._slices.masks[part].astype(np.float32)
+        return images, _target(self._recipe, masks, self._slices.tumour[part])

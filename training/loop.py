@@ -18,7 +18,7 @@ import structlog
 from dicom_node.errors import ConfigurationError
 from training.batches import EpochBatches, ValidationBatches
 from training.losses import PooledDice, dice_and_cross_entropy_loss, dice_loss
-from training.networks import build
+from training.networks import build, with_localisation, without_localisation
 from training.plots import loss_curves
 from training.recipe import Recipe
 from training.slices import SliceSet
@@ -70,7 +70,17 @@ def _new_model(recipe: Recipe) -> keras.Model:
     model = build(recipe.network, recipe.data.size)
     metric = keras.metrics.AUC(name="auc") if recipe.task == "detector" else PooledDice(name="dice")
     optimiser = keras.optimizers.Adam(recipe.fit.learning_rate)
-    model.compile(optimizer=optimiser, loss=LOSSES[recipe.fit.loss], metrics=[metric])
+    loss = LOSSES[recipe.fit.loss]
+    if recipe.fit.localisation == 0:
+        model.compile(optimizer=optimiser, loss=loss, metrics=[metric])
+        return model
+    model = with_localisation(model)
+    model.compile(
+        optimizer=optimiser,
+        loss={"probability": loss, "coverage": "binary_crossentropy"},
+        loss_weights={"probability": 1.0, "coverage": recipe.fit.localisation},
+        metrics={"probability": [metric]},
+    )
     return model
 
 
@@ -115,7 +125,7 @@ def train(
     if rows:
         log.info("resumed", run=str(folder), epochs_done=len(rows))
     model = keras.saving.load_model(folder / LAST) if rows else _new_model(recipe)
-    judge = ValidationBatches(validation, recipe.task, recipe.fit.batch)
+    judge = ValidationBatches(validation, recipe)
     score = SCORES[recipe.task]
     scores = [row[score] for row in rows]
     while not _is_over(recipe, scores, until):
@@ -125,9 +135,11 @@ def train(
         # one call of fit an epoch: Keras may fetch the next epoch's batches before this one ends
         batches = EpochBatches(patients, phantoms, recipe, epoch)
         history = model.fit(batches, validation_data=judge, shuffle=False, verbose=0).history
-        row = {"epoch": epoch, "learning_rate": rate} | {name: last for name, (last,) in history.items()}
+        row = {"epoch": epoch, "learning_rate": rate} | {
+            name.replace("probability_auc", "auc"): last for name, (last,) in history.items()
+        }
         if not scores or row[score] > max(scores):
-            model.save(folder / BEST)
+            (without_localisation(model) if recipe.fit.localisation else model).save(folder / BEST)
         model.save(folder / LAST)
         _append(folder / LOG, row)  # last: an epoch is only done once its network is stored
         scores.append(row[score])

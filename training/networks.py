@@ -14,6 +14,7 @@ from keras import KerasTensor, layers
 
 from training.recipe import NetworkRecipe
 
+DETECTOR_STRIDE = 16  # pixels of the input to a cell of the detector's last pool
 MOMENTUM = 0.9  # of batch normalisation; Keras' 0.99 lags behind in trainings as short as these
 
 
@@ -29,16 +30,32 @@ def thesis_detector(
     has 2.2 million parameters, nearly all of them in the first dense layer.
     """
     inputs = x = keras.Input((size, size, 1), name="image")
-    for count in filters:
+    for number, count in enumerate(filters, start=1):
         x = layers.Conv2D(count, 3, padding="same", activation="relu")(x)
         x = layers.BatchNormalization(momentum=MOMENTUM)(x)
-        x = layers.MaxPooling2D()(x)
+        x = layers.MaxPooling2D(name=f"pool_{number}")(x)
     x = layers.Flatten()(x)
     for units in dense:
         x = layers.Dense(units, activation="relu")(x)
         x = layers.Dropout(dropout)(x)
     outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
     return keras.Model(inputs, outputs, name="thesis_detector")
+
+
+def with_localisation(detector: keras.Model) -> keras.Model:
+    """Give a detector, for its training, a second answer: the tumour's part of each cell of its last pool.
+
+    Both answers are named, ``probability`` and ``coverage``; :func:`without_localisation` undoes it.
+    """
+    last = [layer for layer in detector.layers if layer.name.startswith("pool_")][-1]
+    coverage = layers.Conv2D(1, 1, activation="sigmoid", name="coverage")(last.output)
+    answers = {"probability": detector.output, "coverage": coverage}
+    return keras.Model(detector.input, answers, name=detector.name)
+
+
+def without_localisation(model: keras.Model) -> keras.Model:
+    """Cut the second answer off; the layers are shared, not copied."""
+    return keras.Model(model.input, model.get_layer("probability").output, name=model.name)
 
 
 def _double_convolution(x: KerasTensor, filters: int) -> KerasTensor:

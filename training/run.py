@@ -27,7 +27,7 @@ def _threshold(
     model: keras.Model, recipe: Recipe, cases: list[Case], slices: SliceSet
 ) -> dict[str, float | str]:
     """Choose the threshold; ``slices`` are the prepared ``cases``."""
-    batches = ValidationBatches(slices, recipe.task, recipe.fit.batch)
+    batches = ValidationBatches(slices, recipe)
     answer = np.asarray(model.predict(batches, verbose=0))
     if recipe.task == "detector":
         value = detector_threshold(slices.tumour, answer[:, 0], SENSITIVITY)

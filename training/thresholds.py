@@ -37,7 +37,7 @@ def segmenter_threshold(
     -------
     threshold, and the pooled Dice at it
     """
-    candidates = np.round(np.arange(0.2, 0.81, 0.05), 2)
+    candidates = np.round(np.arange(0.1, 0.96, 0.05), 2)
     overlap, marked = np.zeros(len(candidates)), np.zeros(len(candidates))
     for mask, probability in pairs:
         for index, candidate in enumerate(candidates):

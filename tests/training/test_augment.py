@@ -109,6 +109,6 @@ def test_two_epochs_differ():
 
 def test_validation_shows_every_slice_once_and_unchanged():
     slices = slice_set(20, 5)
-    batches = ValidationBatches(slices, "segmenter", 8)
+    batches = ValidationBatches(slices, recipe())
     images = np.concatenate([batches[index][0] for index in range(len(batches))])
     np.testing.assert_array_equal(images[..., 0], slices.images.astype(np.float32))

@@ -50,6 +50,7 @@ phantom = {heads = 1, share = 0.1}
 loss = "cross_entropy"
 epochs = 2
 batch = 8
+localisation = 2.0
 """
 
 
@@ -109,10 +110,18 @@ def test_a_run_of_another_recipe_is_not_overwritten(unet_run, small_data, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_detector_trains_with_phantoms_among_its_slices(small_data, tmp_path):
+def test_a_detector_trains_with_phantoms_and_a_second_answer_that_it_loses(small_data, tmp_path):
     run_training(written(tmp_path, DETECTOR), tmp_path / "run", small_data)
     found = json.loads((tmp_path / "run" / "threshold.json").read_text())
     assert "F1" in found["threshold_rule"]
+    best = keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)
+    assert best.output_shape == (None, 1)
+
+
+def test_a_segmenter_is_not_asked_where_the_tumour_is_a_second_time(tmp_path):
+    path = written(tmp_path, UNET.replace("seed = 3", "localisation = 1.0"))
+    with pytest.raises(ConfigurationError, match=r"fit\.localisation is for the network thesis_detector"):
+        read_recipe(path)
 
 
 def test_an_unknown_key_of_a_recipe_is_named(tmp_path):
