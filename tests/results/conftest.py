@@ -7,9 +7,9 @@ from pathlib import Path
 from shutil import copy
 
 import pytest
-from result_cases import Case, make_case, run
 
 from dicom_node.results.result_set import ResultSet
+from tests.results.result_cases import Case, make_case, run
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from result_cases import ORIENTATIONS, SHAPE, Case, affine_of, findings_of, make_case, two_lesions
 
 from dicom_node.results.picture import card, direction_letters, png, slice_picture
 from dicom_node.series.volume import Contrast, FrameReference, MRVolume
+from tests.results.result_cases import (
+    ORIENTATIONS,
+    SHAPE,
+    Case,
+    affine_of,
+    findings_of,
+    make_case,
+    two_lesions,
+)
 
 PANE = 512
 BANNER = 40

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from result_cases import (
+
+from dicom_node.results.result_set import Kind
+from tests.results.result_cases import (
     LIMITATIONS,
     SHAPE,
     Case,
@@ -22,8 +24,6 @@ from result_cases import (
     run,
     run_failure,
 )
-
-from dicom_node.results.result_set import Kind
 
 
 def concept(item):

@@ -13,10 +13,10 @@ from dataclasses import replace
 import pytest
 from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage
-from result_cases import dciodvfy, make_case, negative, run, run_failure
 
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind
+from tests.results.result_cases import dciodvfy, make_case, negative, run, run_failure
 
 EXPECTED_WARNINGS = (
     # a device UID in Contributing Equipment tells two sets of weights apart; it is an extension

@@ -13,10 +13,10 @@ from datetime import timedelta
 import cv2
 import pytest
 from pydicom import dcmread
-from result_cases import MADE_AT, make_case, negative, path_of, read, run, run_failure
 
 from dicom_node.errors import ResultInvalid
 from dicom_node.results.result_set import Kind
+from tests.results.result_cases import MADE_AT, make_case, negative, path_of, read, run, run_failure
 
 
 def contents(folder):

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from result_cases import (
+
+from dicom_node.results.measurements import outline
+from dicom_node.results.result_set import Kind
+from tests.results.result_cases import (
     ORIENTATIONS,
     SHAPE,
     make_case,
@@ -20,9 +23,6 @@ from result_cases import (
     read_with_dcmqi,
     run,
 )
-
-from dicom_node.results.measurements import outline
-from dicom_node.results.result_set import Kind
 
 
 def assert_same_place(case, result, tmp_path):

@@ -22,7 +22,6 @@ from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import PersonName
-from result_cases import MADE_AT, Case, findings_of, make_case, negative, path_of, read, run, run_failure
 
 from dicom_node.errors import ResultInvalid
 from dicom_node.phantom.mr_series import Storage
@@ -30,6 +29,17 @@ from dicom_node.results.identity import REQUIRED, ascii_text, identity_of
 from dicom_node.results.provenance import Provenance, Source
 from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import MRVolume
+from tests.results.result_cases import (
+    MADE_AT,
+    Case,
+    findings_of,
+    make_case,
+    negative,
+    path_of,
+    read,
+    run,
+    run_failure,
+)
 
 # the second byte of this character in GB18030 is that of a backslash
 BACKSLASH = next(chr(c) for c in range(0x4E00, 0x9FFF) if chr(c).encode("gb18030")[1:2] == b"\x5c")

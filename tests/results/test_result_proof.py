@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.pixels import pack_bits
-from result_cases import Case, make_case, paths_of, run, run_failure
 
 from dicom_node.errors import ResultInvalid
 from dicom_node.results import codes
 from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.result_set import Kind
+from tests.results.result_cases import Case, make_case, paths_of, run, run_failure
 
 FOREIGN = "2.25.12345"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from result_cases import Case, dciodvfy, findings_of, path_of, read_with_dcmqi, run
 
 from dicom_node.results.result_set import Kind
 from dicom_node.series.find import find_series
@@ -18,6 +17,7 @@ from dicom_node.series.headers import read_frames
 from dicom_node.series.read import read_volume
 from dicom_node.series.stacks import split_stacks
 from dicom_node.series.volume import Contrast
+from tests.results.result_cases import Case, dciodvfy, findings_of, path_of, read_with_dcmqi, run
 
 
 @pytest.mark.data
