@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
-SYNC = $(UV) sync --locked --inexact --quiet
+SYNC = $(UV) sync --locked --inexact --quiet --compile-bytecode
 OUT ?= demo-out
 
 .PHONY: help setup demo test lint selftest lock clean
