@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from dicom_node.results.picture import Picture, png
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
@@ -44,6 +44,16 @@ def publish(made: Mapping[Kind, Dataset], picture: Picture, folder: Path, prove:
         result_object(kind, dataset, folder / names[kind.value]) for kind, dataset in made.items()
     )
     return ResultSet(str(made[Kind.SR].StudyInstanceUID), objects)
+
+
+def read_result_set(folder: Path) -> ResultSet | None:
+    """Describe the result that was published into a folder; None when there is none."""
+    written = [(kind, folder / f"{kind.value}.dcm") for kind in Kind]
+    found = {kind: (path, dcmread(path, stop_before_pixels=True)) for kind, path in written if path.exists()}
+    if Kind.SR not in found:
+        return None
+    objects = tuple(result_object(kind, dataset, path) for kind, (path, dataset) in found.items())
+    return ResultSet(str(found[Kind.SR][1].StudyInstanceUID), objects)
 
 
 def result_object(kind: Kind, dataset: Dataset, path: Path) -> ResultObject:

@@ -166,6 +166,20 @@ class Ledger:
                 done = _jobs.update().where(_jobs.c.job_id == job_id)
                 connection.execute(done.values(state=state, updated_at=_now()))
 
+    def earlier_result(self, job_id: str) -> Path | None:
+        """Folder of the result that came before this job's for the same series."""
+        this = sa.select(_jobs.c.series_instance_uid, _jobs.c.created_at).where(_jobs.c.job_id == job_id)
+        with self._engine.connect() as connection:
+            series_instance_uid, created_at = connection.execute(this).one()
+            folder = connection.scalar(
+                sa.select(_jobs.c.folder)
+                .where(_jobs.c.series_instance_uid == series_instance_uid)
+                .where(_jobs.c.created_at < created_at, _jobs.c.folder.is_not(None))
+                .order_by(_jobs.c.created_at.desc())
+                .limit(1)
+            )
+        return None if folder is None else Path(folder)
+
     def series_instance_uids(self) -> set[str]:
         """Every series that was complete at least once."""
         with self._engine.connect() as connection:

@@ -18,6 +18,7 @@ import structlog
 from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DestinationUnavailable, NodeError
+from dicom_node.results.files import read_result_set
 from dicom_node.series.selection import Outcome as Chosen
 from dicom_node.settings import Destination
 from dicom_node.workflow.engine import DurableEngine
@@ -114,7 +115,9 @@ class SeriesJob:
         pipeline = selected.selection.pipeline
         folder = Path(job["folder"])
         try:
-            worked = self._stations.work(selected, folder, datetime.fromisoformat(made_at))
+            earlier = self._ledger.earlier_result(job["job_id"])
+            predecessor = read_result_set(earlier) if earlier else None
+            worked = self._stations.work(selected, folder, datetime.fromisoformat(made_at), predecessor)
         except NodeError as error:
             log.exception("no_report")
             detail = f"no report could be made: {error}"

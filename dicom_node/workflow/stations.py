@@ -19,6 +19,7 @@ from dicom_node.analysis.bundle import Bundle, load_bundle
 from dicom_node.analysis.findings import Algorithm
 from dicom_node.errors import ConfigurationError, NodeError, SeriesRefused, TransientError
 from dicom_node.results.make import make_failure, make_results
+from dicom_node.results.result_set import ResultSet
 from dicom_node.series.headers import Frame, frames_of, read_header
 from dicom_node.series.read import read_volume
 from dicom_node.series.selection import Outcome, Selection, Verdict, select
@@ -76,10 +77,13 @@ class Stations:
             )
         return Selected(selection, tuple(frames))
 
-    def work(self, selected: Selected, folder: Path, made_at: datetime) -> Worked:
+    def work(
+        self, selected: Selected, folder: Path, made_at: datetime, predecessor: ResultSet | None = None
+    ) -> Worked:
         """Take a series that fits a pipeline from its files to proven result objects in a folder.
 
-        A series that cannot be analysed gets a report that says why.
+        A series that cannot be analysed gets a report that says why. The report names the
+        result that it replaces, if there is one.
 
         Raises
         ------
@@ -94,15 +98,15 @@ class Stations:
             raise ConfigurationError("the series fits no pipeline")
         timings: dict[str, float] = {}
         try:
-            worked = self._analyse(selection, pipeline, folder, made_at, timings)
+            worked = self._analyse(selection, pipeline, folder, made_at, predecessor, timings)
         except (TransientError, OSError):
             raise
         except NodeError as error:
-            worked = self._fail(selected.frames, pipeline, str(error), folder, made_at)
+            worked = self._fail(selected.frames, pipeline, str(error), folder, made_at, predecessor)
         except Exception as error:
             log.exception("analysis_crashed")
             cause = f"an error of the program ({type(error).__name__}); its log says where"
-            worked = self._fail(selected.frames, pipeline, cause, folder, made_at)
+            worked = self._fail(selected.frames, pipeline, cause, folder, made_at, predecessor)
         worked = replace(worked, timings_s={**timings, **worked.timings_s})
         write_summary(folder, selected.frames[0].header, selection, worked, self.bundles[pipeline.bundle])
         return worked
@@ -113,6 +117,7 @@ class Stations:
         pipeline: Pipeline,
         folder: Path,
         made_at: datetime,
+        predecessor: ResultSet | None,
         timings: dict[str, float],
     ) -> Worked:
         if selection.stack is None:
@@ -134,11 +139,18 @@ class Stations:
                 configuration_digest=configuration_digest(pipeline, findings.algorithm),
                 made_at=made_at,
                 limitations=bundle.manifest.limitations,
+                predecessor=predecessor,
             )
         return Worked.of(findings, results)
 
     def _fail(
-        self, frames: Sequence[Frame], pipeline: Pipeline, cause: str, folder: Path, made_at: datetime
+        self,
+        frames: Sequence[Frame],
+        pipeline: Pipeline,
+        cause: str,
+        folder: Path,
+        made_at: datetime,
+        predecessor: ResultSet | None,
     ) -> Worked:
         """Report a failure into every study that the series touches; each report names only its own."""
         bundle = self.bundles[pipeline.bundle]
@@ -155,6 +167,7 @@ class Stations:
                 configuration_digest=configuration_digest(pipeline, algorithm),
                 made_at=made_at,
                 limitations=bundle.manifest.limitations,
+                predecessor=predecessor if len(identities) == 1 else None,
             )
             for number, headers in enumerate(identities, start=1)
         )

@@ -76,6 +76,11 @@ def test_a_series_sent_twice_gives_one_result_and_a_late_slice_a_second(
             send(paths[-1:], port)
             second, _ = wait_until_ended(tmp_path / "var", jobs=2)
             assert second.instances == len(paths)
+        reports = [d for d in map(pydicom.dcmread, archive.folder.glob("*.dcm")) if d.Modality == "SR"]
+        earlier, later = sorted(reports, key=lambda report: "PredecessorDocumentsSequence" in report)
+        (study,) = later.PredecessorDocumentsSequence
+        named = study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+        assert named.ReferencedSOPInstanceUID == earlier.SOPInstanceUID
         after = digests(archive.folder)
         assert before.items() < after.items()
         assert len(after) == 2 * len(before)
