@@ -172,6 +172,24 @@ def check_config(path: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
 
 
 @app.command()
+def models(config: Config = None) -> None:
+    """List the bundles, each proven on the device in use, with what it reads and its figures."""
+    with _errors():
+        analysis = _settings(config).analysis
+        from dicom_node.analysis.bundle import load_bundle
+        from dicom_node.analysis.manifest import FILE_NAME
+
+        for path in sorted(analysis.models.glob(f"*/{FILE_NAME}")):
+            bundle = load_bundle(path.parent, analysis.device, analysis.threads)
+            manifest = bundle.manifest
+            out.print(f"{manifest.name} {manifest.version} on {bundle.device}", markup=False)
+            out.print(f"  reads {'/'.join(manifest.contrasts)}, {'/'.join(manifest.planes).lower()}")
+            out.print(f"  weights under {manifest.origin.licence}", markup=False)
+            for name, value in manifest.figures.items():
+                out.print(f"  {name}: {value:.3g}", markup=False)
+
+
+@app.command()
 def selftest(config: Config = None) -> None:
     """Qualify the installation: the phantom through the bundles against its known lesion."""
     with _errors():

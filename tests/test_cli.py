@@ -108,5 +108,15 @@ def test_check_config_names_a_bundle_that_is_not_there(tmp_path: Path) -> None:
     assert "gone/manifest.toml is missing" in done.stderr
 
 
+def test_models_lists_each_bundle_with_device_contrast_and_licence() -> None:
+    done = run(app, ["models"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "spot 1.0.0 on cpu",
+        "  reads FLAIR, axial",
+        "  weights under Apache-2.0",
+    ]
+
+
 def test_the_version_is_shown() -> None:
     assert run(app, ["--version"]).stdout.startswith("dicom-node ")
