@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pydicom
 from pydicom.errors import InvalidDicomError
@@ -49,10 +50,16 @@ class Peer:
         return f"{self.ae_title}@{self.host}:{self.port}"
 
 
-def send_files(peer: Peer, paths: Sequence[Path]) -> Iterator[Path]:
+def send_files(
+    peer: Peer, paths: Sequence[Path], instead: Mapping[Path, Sequence[Path]] = MappingProxyType({})
+) -> Iterator[Path]:
     """Send files in order over one association and yield each once the peer has stored it.
 
     A file counts as stored after its own success, warning or duplicate status, never before.
+
+    Parameters
+    ----------
+    instead : for a file whose SOP class the peer does not take, the same in other classes, in order
 
     Raises
     ------
@@ -65,10 +72,11 @@ def send_files(peer: Peer, paths: Sequence[Path]) -> Iterator[Path]:
     PermanentError
         A path is no DICOM file.
     """
-    association = _associate(peer, _contexts(paths))
+    others = [other for path in paths for other in instead.get(path, ())]
+    association = _associate(peer, _contexts([*paths, *others]))
     try:
         for path in paths:
-            _send_one(association, peer, path)
+            _send_one(association, peer, _acceptable(association, [path, *instead.get(path, ())]))
             yield path
     finally:
         if association.is_established:
@@ -121,6 +129,13 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
             raise DeliveryRefused(f"{peer} rejected the association: {answer.reason_str}")
         raise DestinationUnavailable(f"{peer} rejected the association for now")
     raise DestinationUnavailable(f"{peer} does not answer")
+
+
+def _acceptable(association: Association, choices: Sequence[Path]) -> Path:
+    """Choose the first file whose class the peer takes; the first of all when it takes none."""
+    accepted = {context.abstract_syntax for context in association.accepted_contexts}
+    classes = {path: read_file_meta_info(path).MediaStorageSOPClassUID for path in choices}
+    return next((path for path in choices if classes[path] in accepted), choices[0])
 
 
 def _send_one(association: Association, peer: Peer, path: Path) -> None:

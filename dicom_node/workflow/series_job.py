@@ -19,6 +19,8 @@ from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DestinationUnavailable, NodeError
 from dicom_node.results.files import read_result_set
+from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
+from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.series.selection import Outcome as Chosen
 from dicom_node.settings import Destination
 from dicom_node.workflow.engine import DurableEngine
@@ -45,6 +47,7 @@ class Parcel(TypedDict):
     job_id: str
     destination: str
     paths: list[str]
+    older: list[list[str]]  # for each path, the same in older SOP classes
     first_tried: float  # seconds since the epoch: an interval over restarts
 
 
@@ -127,12 +130,19 @@ class SeriesJob:
         state = State.SENDING if destinations else State.DONE
         self._ledger.update(job["job_id"], state, outcome=worked.outcome, detail=worked.detail, folder=folder)
         log.info("series_analysed", outcome=worked.outcome, detail=worked.detail, **worked.timings_s)
-        paths = [str(o.path) for results in worked.results for o in results.objects]
+        objects = [o for results in worked.results for o in results.objects] if destinations else []
+        older = [[str(path) for path in _in_older_classes(o)] for o in objects]
         parcels = []
         for name in destinations:
             self._ledger.deliver(job["job_id"], Delivery(name, Sent.PENDING, 0, ""))
             parcels.append(
-                Parcel(job_id=job["job_id"], destination=name, paths=paths, first_tried=time.time())
+                Parcel(
+                    job_id=job["job_id"],
+                    destination=name,
+                    paths=[str(o.path) for o in objects],
+                    older=older,
+                    first_tried=time.time(),
+                )
             )
         return parcels
 
@@ -157,7 +167,9 @@ class SeriesJob:
         destination = self._destinations[name]
         wait_s: float | None = None
         try:
-            for _ in send_files(peer_of(destination), [Path(path) for path in parcel["paths"]]):
+            paths = [Path(path) for path in parcel["paths"]]
+            older = [[Path(path) for path in others] for others in parcel["older"]]
+            for _ in send_files(peer_of(destination), paths, dict(zip(paths, older, strict=True))):
                 pass
             delivery = Delivery(name, Sent.DONE, attempt, "")
             log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
@@ -183,6 +195,13 @@ def peer_of(destination: Destination) -> Peer:
         calling_ae_title=destination.calling_ae_title,
         timeout_s=destination.timeout_s,
     )
+
+
+def _in_older_classes(made: ResultObject) -> list[Path]:
+    """Write a report for destinations that refuse its class."""
+    if made.kind is not Kind.SR:
+        return []
+    return [make_older_report(made, sop_class_uid).path for sop_class_uid in OLDER_CLASSES]
 
 
 def _paths(job: Job) -> list[Path]:

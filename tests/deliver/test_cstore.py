@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, Verification
+from pynetdicom.sop_class import CTImageStorage, EnhancedSRStorage, Verification
 
 from dicom_node.deliver.cstore import Peer, echo, send_files
 from dicom_node.deliver.retry import wait_before_retry_s
@@ -119,6 +119,20 @@ def test_a_peer_that_reads_implicit_little_endian_only_gets_it(paths: list[Path]
         list(send_files(peer, paths))
     assert [d.SOPInstanceUID for d in stored] == [pydicom.dcmread(p).SOPInstanceUID for p in paths]
     assert stored[0].PixelData == pydicom.dcmread(paths[0]).PixelData
+
+
+def test_a_peer_that_refuses_a_class_gets_the_first_of_the_others_that_it_takes(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    others = []
+    for sop_class in (CTImageStorage, EnhancedSRStorage):
+        dataset = pydicom.dcmread(paths[0])
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+        others.append(tmp_path / f"{sop_class}.dcm")
+        dataset.save_as(others[-1])
+    with scp(sop_class=EnhancedSRStorage) as (peer, stored):
+        assert list(send_files(peer, paths[:1], {paths[0]: others})) == paths[:1]
+    assert [d.SOPClassUID for d in stored] == [EnhancedSRStorage]
 
 
 def test_compressed_files_are_sent_as_they_are(series_of: Series) -> None:

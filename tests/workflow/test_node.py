@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import EnhancedSRStorage, SecondaryCaptureImageStorage, SegmentationStorage
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
@@ -181,3 +183,30 @@ def test_status_and_explain_tell_of_arriving_done_and_skipped_series(
             "explain", uids[1]
         )
         assert "Phantom" not in status + configuration.with_suffix(".log").read_text()
+
+
+def test_a_destination_that_refuses_3d_reports_gets_the_report_in_an_older_class(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    stored: list[pydicom.Dataset] = []
+
+    def store(event: evt.Event) -> int:
+        stored.append(event.dataset)
+        return 0x0000
+
+    ae = AE("OLD")
+    for sop_class in (SegmentationStorage, SecondaryCaptureImageStorage, EnhancedSRStorage):
+        ae.add_supported_context(sop_class)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        with node_process(configure(tmp_path, port, spot_models, old=server.server_address[1]), port):
+            send(series_of(image_spot()), port)
+            (entry,) = wait_until_ended(tmp_path / "var")
+    finally:
+        server.shutdown()
+    assert entry.state is State.DONE
+    assert [d.SOPClassUID for d in stored] == [
+        SegmentationStorage,
+        SecondaryCaptureImageStorage,
+        EnhancedSRStorage,
+    ]
