@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import augment
-from training.networks import DETECTOR_STRIDE
+from training.networks import CELL_PIXELS
 from training.recipe import Recipe
 from training.slices import SliceSet
 
@@ -23,7 +23,7 @@ def _target(recipe: Recipe, masks: NDArray[np.float32], tumour: NDArray[np.bool_
     probability = tumour.astype(np.float32)[:, None]
     if recipe.fit.localisation == 0:
         return probability
-    cells = recipe.data.size // DETECTOR_STRIDE
+    cells = recipe.data.size // CELL_PIXELS[recipe.network.name]
     coverage = [cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA) for mask in masks]
     return {"probability": probability, "coverage": np.stack(coverage).astype(np.float32)[..., None]}
 

@@ -22,6 +22,7 @@ from training.figures import (
 )
 from training.plots import detector_curves
 from training.report import markdown
+from training.timing import speed
 
 HEADLINES = {
     "slice_auc": ("detector", "auc"),
@@ -105,6 +106,7 @@ def run_evaluation(bundle_folder: Path, data: Path | None, split: str, out: Path
     source = data or data_folder() / "lgg_flair"
     patients = list(answers(bundle, read_cases(source, split)))
     metrics: Metrics = {"data": source.resolve().name, "split": split, **measure(bundle, patients)}
+    metrics["speed"] = speed(bundle_folder)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(metrics), encoding="utf-8")

@@ -18,7 +18,7 @@ import structlog
 from dicom_node.errors import ConfigurationError
 from training.batches import EpochBatches, ValidationBatches
 from training.losses import PooledDice, dice_and_cross_entropy_loss, dice_loss
-from training.networks import build, with_localisation, without_localisation
+from training.networks import build, take_over, with_localisation, without_localisation
 from training.plots import loss_curves
 from training.recipe import Recipe
 from training.slices import SliceSet
@@ -66,8 +66,23 @@ def _is_over(recipe: Recipe, scores: list[float], until: int | None) -> bool:
     return len(scores) >= wanted or waited >= recipe.fit.patience
 
 
-def _new_model(recipe: Recipe) -> keras.Model:
+def _started(recipe: Recipe) -> keras.Model:
+    """Build the network, with the weights of an earlier one where the recipe names it."""
     model = build(recipe.network, recipe.data.size)
+    if recipe.network.start is None:
+        return model
+    path = Path(recipe.network.start)
+    if not path.is_file():
+        raise ConfigurationError(f"network.start: there is no {path}; train it first")
+    count = take_over(keras.saving.load_model(path, compile=False), model)
+    if not count:
+        raise ConfigurationError(f"network.start: no layer of {path} fits {recipe.network.name}")
+    log.info("started", weights=str(path), layers=count)
+    return model
+
+
+def _new_model(recipe: Recipe) -> keras.Model:
+    model = _started(recipe)
     metric = keras.metrics.AUC(name="auc") if recipe.task == "detector" else PooledDice(name="dice")
     optimiser = keras.optimizers.Adam(recipe.fit.learning_rate)
     loss = LOSSES[recipe.fit.loss]
@@ -88,7 +103,7 @@ def _begin(recipe: Recipe, folder: Path) -> None:
     """Store the recipe, or make sure that a resumed run has the same."""
     folder.mkdir(parents=True, exist_ok=True)
     path, text = folder / RECIPE, recipe.model_dump_json(indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and Recipe.model_validate_json(path.read_text(encoding="utf-8")) != recipe:
         raise ConfigurationError(
             f"{folder} holds a run of another recipe; name another folder, or remove that one"
         )

@@ -20,10 +20,17 @@ class _Table(BaseModel):
 
 
 class NetworkRecipe(_Table):
-    """Which constructor of :mod:`training.networks`, and its arguments besides the size."""
+    """Which constructor of :mod:`training.networks`, and its arguments besides the size.
 
-    name: Literal["thesis_detector", "thesis_unet", "resnet50_unet"]
+    Attributes
+    ----------
+    start : a ``.keras`` file of an earlier run, relative to the working folder; the layers from the
+        input on begin with its weights, as far as their shapes agree
+    """
+
+    name: Literal["thesis_detector", "thesis_unet", "resnet50_unet", "unet_detector"]
     arguments: dict[str, float | int | list[int]] = {}
+    start: str | None = None
 
 
 class PhantomRecipe(_Table):
@@ -116,8 +123,8 @@ class Recipe(_Table):
 
     @model_validator(mode="after")
     def _only_detectors_localise(self) -> Recipe:
-        if self.fit.localisation > 0 and self.network.name != "thesis_detector":
-            raise ValueError("fit.localisation is for the network thesis_detector")
+        if self.fit.localisation > 0 and self.task != "detector":
+            raise ValueError("fit.localisation is for a detector")
         return self
 
 

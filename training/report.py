@@ -8,6 +8,7 @@ TITLES = {
     "detector": "Detector, by slice",
     "segmenter": "Segmenter, by pixel, all slices, on the source grid",
     "series": "Series",
+    "speed": "Time, in ms per slice on a CPU",
 }
 
 

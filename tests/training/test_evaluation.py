@@ -74,6 +74,13 @@ def test_an_evaluation_writes_every_figure_with_its_interval(bundle, small_data,
     assert metrics["detector"]["n"] == metrics["segmenter"]["n_slices"] == 8
     assert sum(metrics["detector"]["confusion"].values()) == 8
     assert (tmp_path / "detector.png").stat().st_size > 1000
+    assert set(metrics["speed"]) == {
+        "detector_1_thread",
+        "segmenter_1_thread",
+        "detector_2_threads",
+        "segmenter_2_threads",
+    }
+    assert min(metrics["speed"].values()) > 0
     assert "## Detector, by slice" in result.output
     assert (bundle / "manifest.toml").read_bytes() == before
 

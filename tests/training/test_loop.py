@@ -6,6 +6,7 @@ covered: how good the shipped networks are; ``python -m training evaluate`` meas
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from dicom_node.errors import ConfigurationError
 from training.losses import PooledDice, dice_and_cross_entropy_loss, dice_loss
-from training.networks import resnet50_unet, thesis_detector, thesis_unet
+from training.networks import resnet50_unet, take_over, thesis_detector, thesis_unet, unet_detector
 from training.recipe import read_recipe
 from training.run import run_training
 
@@ -118,9 +119,42 @@ def test_a_detector_trains_with_phantoms_and_a_second_answer_that_it_loses(small
     assert best.output_shape == (None, 1)
 
 
+@pytest.mark.slow
+def test_a_detector_starts_from_the_encoder_of_a_segmenter(unet_run, small_data, tmp_path):
+    start = f"start = {str(unet_run / 'best.keras')!r}"
+    text = DETECTOR.replace("thesis_detector", "unet_detector")
+    text = re.sub(r"arguments = .*", f"arguments = {{base = 4, dense = 8}}\n{start}", text)
+    run_training(written(tmp_path, text), tmp_path / "run", small_data)
+    best = keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)
+    assert best.output_shape == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"), [("absent.keras", "there is no"), ("detector.keras", "no layer of .* fits")]
+)
+def test_a_start_that_cannot_be_had_is_named(small_data, tmp_path, monkeypatch, start, reason):
+    thesis_detector(32, filters=(2, 2, 2, 2), dense=(2,)).save(tmp_path / "detector.keras")
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, UNET.replace("{base = 4}", f"{{base = 4}}\nstart = {start!r}"))
+    with pytest.raises(ConfigurationError, match=reason):
+        run_training(path, tmp_path / "run", small_data)
+
+
+def test_a_unet_carries_over_to_another_size_and_its_first_half_to_a_detector():
+    unet = thesis_unet(32, base=2)
+    larger, detector = thesis_unet(64, base=2), unet_detector(64, base=2)
+    assert take_over(unet, larger) == len([layer for layer in unet.layers if layer.weights])
+    square = np.random.default_rng(0).random((1, 32, 32, 1), dtype=np.float32)
+    again = thesis_unet(32, base=2)
+    again.set_weights(larger.get_weights())
+    np.testing.assert_allclose(again(square), unet(square), atol=1e-6)
+    encoder_bridge_and_two_decoder_blocks = 4 * 4 + 4 + 2 * 5
+    assert take_over(unet, detector) == encoder_bridge_and_two_decoder_blocks
+
+
 def test_a_segmenter_is_not_asked_where_the_tumour_is_a_second_time(tmp_path):
     path = written(tmp_path, UNET.replace("seed = 3", "localisation = 1.0"))
-    with pytest.raises(ConfigurationError, match=r"fit\.localisation is for the network thesis_detector"):
+    with pytest.raises(ConfigurationError, match=r"fit\.localisation is for a detector"):
         read_recipe(path)
 
 
@@ -142,6 +176,7 @@ def test_the_shipped_recipes_are_valid(path):
 
 def test_the_networks_have_the_sizes_that_their_docstrings_name():
     assert thesis_detector().count_params() == pytest.approx(2.2e6, rel=0.02)
+    assert unet_detector().count_params() == pytest.approx(1.9e6, rel=0.01)
     assert thesis_unet().count_params() == pytest.approx(1.95e6, rel=0.01)
     assert resnet50_unet().count_params() == pytest.approx(20.7e6, rel=0.01)
     assert resnet50_unet(64).output_shape == thesis_unet(64).output_shape == (None, 64, 64, 1)
