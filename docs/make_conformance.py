@@ -1,0 +1,93 @@
+"""Write the generated tables of docs/conformance.md from the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from dicom_node.receive.admission import Rejection
+from dicom_node.receive.contexts import SOP_CLASSES, TRANSFER_SYNTAXES
+from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID
+from dicom_node.receive.status import Status
+from dicom_node.results import codes
+from dicom_node.results.identity import IDENTITY
+from dicom_node.results.older_report import OLDER_CLASSES
+
+PAGE = Path(__file__).with_name("conformance.md")
+
+_RESULT = {1: "permanent", 2: "transient"}
+
+
+def render(page: str) -> str:
+    """Replace what stands between the markers of each table."""
+    for name, table in _tables().items():
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        page = re.sub(
+            pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", page, flags=re.DOTALL
+        )
+    return page
+
+
+def _tables() -> dict[str, str]:
+    sent = (SegmentationStorage, SecondaryCaptureImageStorage, Comprehensive3DSRStorage, *OLDER_CLASSES)
+    coded = {
+        value.value + value.scheme_designator: value
+        for value in vars(codes).values()
+        if isinstance(value, Code)
+    }
+    return {
+        "implementation": _table(
+            ("implementation class UID", "version name"),
+            [(IMPLEMENTATION_CLASS_UID, "DICOM_NODE_ and the version")],
+        ),
+        "accepted": _table(("SOP class", "UID"), _named(SOP_CLASSES))
+        + "\n"
+        + _table(("transfer syntax", "UID"), _named(TRANSFER_SYNTAXES)),
+        "statuses": _table(
+            ("status", "meaning"),
+            [(f"{status:04X}H", status.name.replace("_", " ").lower()) for status in Status],
+        ),
+        "rejections": _table(
+            ("reason", "result", "source", "reason code"),
+            [
+                (r.name.replace("_", " ").lower(), _RESULT[r.value[0]], str(r.value[1]), str(r.value[2]))
+                for r in Rejection
+            ],
+        ),
+        "sent": _table(("SOP class", "UID"), _named(sent)),
+        "identity": _table(
+            ("attribute", "tag"),
+            [(dictionary_description(k), f"({t >> 16:04X},{t & 0xFFFF:04X})") for k, t in _tags(IDENTITY)],
+        ),
+        "codes": _table(
+            ("code", "scheme", "meaning"),
+            [(c.value, c.scheme_designator, c.meaning) for c in coded.values()],
+        ),
+    }
+
+
+def _tags(keywords: Iterable[str]) -> list[tuple[str, int]]:
+    return [(keyword, tag_for_keyword(keyword) or 0) for keyword in keywords]
+
+
+def _named(uids: Iterable[UID]) -> list[tuple[str, str]]:
+    return [(uid.name, str(uid)) for uid in uids]
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(PAGE.read_text()))
