@@ -1,1 +1,1 @@
-"""From somebody's Keras files to a bundle that the node loads; imported by nothing in the node."""
+"""From somebody's trained networks to a bundle that the node loads; imported by nothing in the node."""

@@ -1,171 +1,171 @@
-"""Make a bundle: two Keras files and a description become a folder that the node loads."""
+"""Make a bundle: two networks and a description become a folder that the node loads."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
-import tomllib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import keras
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from converters.errors import ConversionError
-from converters.keras_file import is_segmenter, load_network, side
+from converters.conversion import Converted, convert
+from converters.description import Description, read_description, read_threshold
+from converters.images import phantom_squares
 from converters.manifest_text import write_manifest
-from converters.onnx_export import INPUT_NAME, OPSET, OUTPUT_NAME, export
-from dicom_node.analysis.manifest import Manifest, Network, Origin, Probability, Reference
-from dicom_node.phantom.brain import brain_phantom
-from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
-from dicom_node.series.volume import Contrast, Plane
+from converters.network import Precision, Request, Role
+from dicom_node.analysis.bundle import load_bundle
+from dicom_node.analysis.manifest import FILE_NAME, Manifest, Network, Origin, Reference
+from dicom_node.series.normalisation import PercentileRule
 
-DESCRIPTION = "description.toml"
 REFERENCE = "reference.npz"
-REFERENCE_SEED = 0
-PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx")
+TOLERANCE = 1e-3  # of the stored answers, on any device
+COARSE_TOLERANCE = 2e-2  # float16 and int8 are computed differently on another processor
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@dataclass(frozen=True)
+class Wishes:
+    """How one network of a bundle shall be converted.
 
-
-class Description(_Table):
-    """What a bundle says of itself and no file can tell; the keys are those of its manifest."""
-
-    name: str
-    version: str
-    contrasts: tuple[Contrast, ...]
-    planes: tuple[Plane, ...]
-    input: PercentileRule
-    training_data: str
-    licence: str
-    limitations: str
-
-
-class Threshold(BaseModel):
-    """``threshold.json`` beside a Keras file, as a training leaves it; other keys are its own affair."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    threshold: Probability
-    threshold_rule: Annotated[str, Field(min_length=1)]
-
-
-def read_description(path: Path) -> Description:
-    """Read a description, strictly.
-
-    Raises
-    ------
-    ConversionError
-        When it is missing or wrong; the keys are named.
+    Attributes
+    ----------
+    size : side of the square input in pixels, for a network that takes any
+    threshold : a probability at or above it is positive; None reads ``threshold.json``
+    precision : of the weights
+    tolerance : largest permitted difference of a probability; None is that of the precision
     """
-    try:
-        with path.open("rb") as file:
-            return Description.model_validate(tomllib.load(file))
-    except FileNotFoundError:
-        raise ConversionError(f"there is no description {path}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConversionError(f"{path} is not valid TOML: {error}") from None
-    except ValidationError as error:
-        raise ConversionError(f"{path}: {_sentence(error)}") from None
+
+    size: int | None = None
+    threshold: float | None = None
+    precision: Precision = "float32"
+    tolerance: float | None = None
 
 
-def read_threshold(model_file: Path) -> Threshold:
-    """Read ``threshold.json`` beside a Keras file.
+@dataclass(frozen=True)
+class BundleWishes:
+    """What a bundle's files do not say.
 
-    Raises
-    ------
-    ConversionError
-        When it is missing or wrong.
+    Attributes
+    ----------
+    detector, segmenter : how each is converted
+    description : keys of the description that come before ``description.toml``
+    opset, images, custom_objects, trust_code : as in :class:`~converters.network.Request`
     """
-    path = model_file.with_name("threshold.json")
-    try:
-        return Threshold.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConversionError(
-            f"{path} is missing: it holds threshold and threshold_rule of {model_file.name}"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ConversionError(f"{path} is not valid JSON: {error}") from None
-    except ValidationError as error:
-        raise ConversionError(f"{path}: {_sentence(error)}") from None
+
+    detector: Wishes = Wishes()
+    segmenter: Wishes = Wishes()
+    description: Mapping[str, Any] = field(default_factory=dict)
+    opset: int | None = None
+    images: Path | None = None
+    custom_objects: Path | None = None
+    trust_code: bool = False
 
 
-def _sentence(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+@dataclass(frozen=True)
+class Made:
+    """A bundle that was made: its manifest, and what was seen on the way."""
+
+    manifest: Manifest
+    detector: Converted
+    segmenter: Converted
 
 
-def make_bundle(folder: Path, detector_file: Path, segmenter_file: Path, commit: str) -> Manifest:
-    """Write networks, reference and manifest into ``folder``, which holds a ``description.toml``.
+def make_bundle(
+    folder: Path,
+    detector_file: Path,
+    segmenter_file: Path,
+    commit: str,
+    wishes: BundleWishes = BundleWishes(),
+) -> Made:
+    """Write networks, reference and manifest into ``folder``, and prove them as the node does.
+
+    Everything is made and proven elsewhere and then moved, so that a bundle which is there
+    already stays as it was until the new one is known to be good.
 
     Parameters
     ----------
     folder : named like the bundle
-    detector_file, segmenter_file : Keras files with a ``threshold.json`` beside each
+    detector_file, segmenter_file : networks of any kind that is read
     commit : of the code that trained them
 
     Raises
     ------
     ConversionError
-        When a file is missing or wrong, or a converted network differs from its Keras original.
+        When a file or an answer is missing or wrong, or a converted network differs from its original.
+    BundleError
+        When what was made does not prove itself.
     """
-    description = read_description(folder / DESCRIPTION)
-    if description.name != folder.resolve().name:
-        raise ConversionError(
-            f"{folder / DESCRIPTION} is for {description.name!r}; folder and name must agree"
+    description = read_description(folder, wishes.description)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        made_in = Path(elsewhere) / description.name
+        made_in.mkdir()
+        detector, in_detector = _network(made_in, "detector", detector_file, wishes)
+        segmenter, in_segmenter = _network(made_in, "segmenter", segmenter_file, wishes)
+        _write_reference(made_in, description.input, (in_detector, in_segmenter))
+        coarse = {wishes.detector.precision, wishes.segmenter.precision} != {"float32"}
+        manifest = Manifest(
+            name=description.name,
+            version=description.version,
+            contrasts=description.contrasts,
+            planes=description.planes,
+            input=description.input,
+            detector=in_detector,
+            segmenter=in_segmenter,
+            reference=Reference(
+                file=REFERENCE,
+                sha256=_digest(made_in / REFERENCE),
+                tolerance=COARSE_TOLERANCE if coarse else TOLERANCE,
+            ),
+            origin=_origin(description, commit, {*detector.packages, *segmenter.packages}),
+            limitations=description.limitations,
         )
-    detector, detector_size = _network(folder, "detector", detector_file)
-    segmenter, segmenter_size = _network(folder, "segmenter", segmenter_file)
-    _write_reference(folder, description.input, {"detector": detector_size, "segmenter": segmenter_size})
-    manifest = Manifest(
-        name=description.name,
-        version=description.version,
-        contrasts=description.contrasts,
-        planes=description.planes,
-        input=description.input,
-        detector=detector,
-        segmenter=segmenter,
-        reference=Reference(file=REFERENCE, sha256=_digest(folder / REFERENCE)),
-        origin=Origin(
-            training_data=description.training_data,
-            licence=description.licence,
-            made=datetime.now(UTC).date().isoformat(),
-            commit=commit,
-            versions={name: importlib.metadata.version(name) for name in PACKAGES}
-            | {"onnxruntime": ort.__version__},
-        ),
-        limitations=description.limitations,
+        write_manifest(manifest, made_in)
+        load_bundle(made_in, "cpu")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (in_detector.file, in_segmenter.file, REFERENCE, FILE_NAME):
+            shutil.move(made_in / name, folder / name)
+    return Made(manifest, detector, segmenter)
+
+
+def _origin(description: Description, commit: str, packages: set[str]) -> Origin:
+    return Origin(
+        training_data=description.training_data,
+        licence=description.licence,
+        made=datetime.now(UTC).date().isoformat(),
+        commit=commit,
+        versions={name: importlib.metadata.version(name) for name in sorted(packages)}
+        | {"onnxruntime": ort.__version__},
     )
-    write_manifest(manifest, folder)
-    return manifest
 
 
-def _network(folder: Path, role: str, source: Path) -> tuple[Network, int]:
-    """Convert one network into the folder; return its part of the manifest and its size."""
-    model: keras.Model = load_network(source)
-    if is_segmenter(model) != (role == "segmenter"):
-        raise ConversionError(f"{source} answers {model.outputs[0].shape}: that is no {role}")
-    threshold = read_threshold(source)
+def _network(folder: Path, role: Role, source: Path, wishes: BundleWishes) -> tuple[Converted, Network]:
+    """Convert one network into the folder; return what was seen and its part of the manifest."""
+    own = wishes.detector if role == "detector" else wishes.segmenter
+    threshold = read_threshold(source, role, own.threshold)
+    request = Request(
+        source, role, own.size, wishes.opset, wishes.images, wishes.custom_objects, wishes.trust_code
+    )
     path = folder / f"{role}.onnx"
-    export(model, path)
+    converted = convert(request, path, own.precision, own.tolerance)
     network = Network(
         file=path.name,
         sha256=_digest(path),
-        input_name=INPUT_NAME,
-        output_name=OUTPUT_NAME,
-        layout="NHWC",
-        size=side(model),
-        opset=OPSET,
+        input_name=converted.input_name,
+        output_name=converted.output_name,
+        layout=converted.layout,
+        size=converted.size,
+        opset=converted.opset,
         threshold=threshold.threshold,
         threshold_rule=threshold.threshold_rule,
     )
-    return network, side(model)
+    return converted, network
 
 
 def _digest(path: Path) -> str:
@@ -173,28 +173,16 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def reference_squares(size: int, rule: PercentileRule) -> NDArray[np.float16]:
-    """Give three slices of the phantom as squares, (3, size, size): below, in and beside its lesion."""
-    phantom = brain_phantom(REFERENCE_SEED)
-    if phantom.centre is None:
-        raise AssertionError("the reference phantom has a lesion")
-    middle = round(phantom.centre[0])
-    first, last = np.flatnonzero(phantom.lesion.any(axis=(1, 2)))[[0, -1]]
-    _, rows, columns = phantom.voxels.shape
-    grid = SquareGrid(rows, columns, *phantom.spacing_mm[1:], size)
-    images = normalise(phantom.voxels, rule)
-    chosen = (max(0, int(first) - 4), middle, int(last))
-    return np.stack([grid.to_square(images[index]) for index in chosen]).astype(np.float16)
-
-
-def _write_reference(folder: Path, rule: PercentileRule, sizes: dict[str, int]) -> None:
+def _write_reference(folder: Path, rule: PercentileRule, networks: tuple[Network, Network]) -> None:
     """Store the phantom's squares and what the written networks answer to them on a CPU."""
     arrays: dict[str, NDArray[np.floating]] = {}
-    for role, size in sizes.items():
-        squares = reference_squares(size, rule)
-        session = ort.InferenceSession(folder / f"{role}.onnx", providers=["CPUExecutionProvider"])
+    for role, network in zip(("detector", "segmenter"), networks, strict=True):
+        squares = phantom_squares(network.size, rule).astype(np.float16)
+        session = ort.InferenceSession(folder / network.file, providers=["CPUExecutionProvider"])
+        axis = 3 if network.layout == "NHWC" else 1
         # the answer to the rounded squares, because those are what is stored
-        (answer,) = session.run([OUTPUT_NAME], {INPUT_NAME: squares.astype(np.float32)[..., None]})
+        feed = {network.input_name: np.expand_dims(squares.astype(np.float32), axis)}
+        (answer,) = session.run([network.output_name], feed)
         arrays[f"{role}_input"] = squares
-        arrays[f"{role}_output"] = answer[..., 0].astype(np.float32)
+        arrays[f"{role}_output"] = np.squeeze(answer, axis if answer.ndim == 4 else 1).astype(np.float32)
     np.savez_compressed(folder / REFERENCE, allow_pickle=False, **arrays)
