@@ -5,6 +5,7 @@ Exit status: 0 done, 1 the work failed, 2 bad usage or configuration.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.errors import BundleError, ConfigurationError, NodeError
 from dicom_node.log import configure_logging
-from dicom_node.settings import Settings, load_settings
+from dicom_node.settings import Settings, load_settings, wrong_ae_title
 
 if TYPE_CHECKING:
     from dicom_node.workflow.ledger import Ledger
@@ -56,6 +57,7 @@ def main(
 @app.command()
 def serve(config: Annotated[Path, typer.Option("--config", "-c", help="TOML file.")]) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
+    os.umask(0o077)  # images are patient data
     with _errors():
         settings = load_settings(config)
         configure_logging(settings.log.format, settings.log.level)
@@ -71,6 +73,7 @@ def analyse(
     config: Config = None,
 ) -> None:
     """Analyse the series in a folder, without the network."""
+    os.umask(0o077)  # images are patient data
     with _errors():
         _need_folder(folder)
         settings = _settings(config)
@@ -110,6 +113,9 @@ def send(
         paths = [path for series in find_series(folder).values() for path in series]
         if not paths:
             raise ConfigurationError(f"no DICOM files in {folder}")
+        for title in (called, calling):
+            if objection := wrong_ae_title(title):
+                raise ConfigurationError(f"{title!r}: {objection}")
         peer = Peer(called, host, int(port), calling)
         with Progress(console=err) as progress:
             sent = 0
@@ -119,7 +125,9 @@ def send(
 
 
 @app.command()
-def status(config: Config = None, limit: Annotated[int, typer.Option(help="At most so many.")] = 50) -> None:
+def status(
+    config: Config = None, limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50
+) -> None:
     """Show the series of this node and what became of them, the latest first."""
     with _errors():
         settings = _settings(config)
@@ -127,9 +135,13 @@ def status(config: Config = None, limit: Annotated[int, typer.Option(help="At mo
         from dicom_node.receive.spool import Spool
 
         spool = Spool(settings.folder / "spool", minimum_free_mb=0)
-        for uid in sorted(set(spool.series()) - ledger.series_instance_uids()):
+        arriving = sorted(set(spool.series()) - ledger.series_instance_uids())
+        entries = ledger.entries(limit=limit)
+        if not arriving and not entries:
+            out.print("no series yet")
+        for uid in arriving:
             out.print(f"{uid}  {len(spool.instances(uid))} images\n  arriving", markup=False)
-        for entry in ledger.entries(limit=limit):
+        for entry in entries:
             outcome = f"{entry.outcome}: " if entry.outcome else ""
             out.print(f"{entry.series_instance_uid}  {entry.instances} images", markup=False)
             out.print(
@@ -154,7 +166,8 @@ def explain(
             out.print(f"{entry.instances} images, {entry.state}: {entry.detail}", markup=False)
             for verdict in entry.trace:
                 mark = "yes" if verdict.passed else "NO "
-                out.print(f"  {mark} {verdict.rule}: {verdict.detail}", markup=False)
+                detail = f": {verdict.detail}" if verdict.detail else ""
+                out.print(f"  {mark} {verdict.rule}{detail}", markup=False)
 
 
 @app.command()
@@ -165,9 +178,15 @@ def check_config(path: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
         from dicom_node.workflow.stations import load_bundles
 
         load_bundles(settings.analysis, settings.pipelines)
+        titles = ", ".join(called.ae_title for called in settings.receive.called)
+        out.print(f"listens on {settings.receive.host}:{settings.receive.port} as {titles}", markup=False)
         for pipeline in settings.pipelines:
             to = ", ".join(pipeline.destinations) or "nowhere: results stay in the folder"
             out.print(f"pipeline {pipeline.name}: bundle {pipeline.bundle}, to {to}", markup=False)
+        if not settings.pipelines:
+            out.print("no pipeline: every series will be skipped")
+        for each in settings.destinations:
+            out.print(f"destination {each.name}: {each.ae_title}@{each.host}:{each.port}", markup=False)
         out.print(f"{path} is valid", markup=False)
 
 
@@ -230,7 +249,7 @@ def _errors() -> Iterator[None]:
     except (ConfigurationError, BundleError) as error:
         err.print(f"dicom-node: {error}", markup=False)
         raise typer.Exit(2) from None
-    except NodeError as error:
+    except (NodeError, OSError) as error:
         err.print(f"dicom-node: {error}", markup=False)
         raise typer.Exit(1) from None
 

@@ -12,16 +12,26 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-_LIBRARIES = ("pynetdicom", "pydicom", "highdicom", "dbos", "py.warnings")
+# How loud a library's warnings are: the node says itself what most of them mean for the work
+_LIBRARIES = {
+    "pynetdicom": logging.DEBUG,
+    "pydicom": logging.DEBUG,
+    "highdicom": logging.DEBUG,
+    "py.warnings": logging.DEBUG,
+    "dbos": logging.WARNING,
+}
 
 
 class _WhereOnly(logging.Handler):
     """Tells that a library warned, and where in its code, but not what it said."""
 
+    def __init__(self, shown_as: int) -> None:
+        super().__init__(logging.WARNING)  # dbos sets the level of its logger, not of this
+        self._shown_as = shown_as
+
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger().log(
-            record.levelno, "library_warning", library=record.name, where=f"{record.module}:{record.lineno}"
-        )
+        where = f"{record.module}:{record.lineno}"
+        structlog.get_logger().log(self._shown_as, "library_warning", library=record.name, where=where)
 
 
 def configure_logging(
@@ -51,9 +61,9 @@ def configure_logging(
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the stderr of the moment
     )
     logging.captureWarnings(True)
-    for name in _LIBRARIES:
+    for name, shown_as in _LIBRARIES.items():
         library = logging.getLogger(name)
-        library.handlers = [_WhereOnly(logging.WARNING)]  # dbos sets its logger's level, not this one's
+        library.handlers = [_WhereOnly(shown_as)]
         library.propagate = False
 
 

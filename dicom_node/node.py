@@ -56,11 +56,17 @@ class Node:
     def start(self) -> None:
         """Take up what was unfinished, then listen."""
         self.spool.sweep()
+        self.jobs.give_up_on_unknown_destinations()
         self.engine.start()
         self.completion.restore()
         self.completion.start()
-        self.receiver.start()
         receive = self.settings.receive
+        try:
+            self.receiver.start()
+        except OSError as error:
+            self.stop()
+            where = f"receive.host {receive.host}, receive.port {receive.port}"
+            raise ConfigurationError(f"{where}: cannot listen there: {error.strerror}") from None
         log.info(
             "node_started",
             ae_titles=[called.ae_title for called in receive.called],
@@ -105,8 +111,11 @@ def serve(settings: Settings) -> None:
 
 def _lock_folder(settings: Settings) -> int:
     """Hold the node's folder: two nodes in one folder would do each other's work."""
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(settings.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(settings.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"folder {settings.folder}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

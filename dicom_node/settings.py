@@ -35,9 +35,16 @@ from dicom_node.series.volume import Contrast
 ENVIRONMENT_PREFIX = "DICOM_NODE_"
 
 
+def wrong_ae_title(value: str) -> str | None:
+    """Say why a text is no AE title; None when it is one."""
+    if re.fullmatch(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?", value):
+        return None
+    return "an AE title has 1 to 16 printable ASCII characters, no backslash (PS3.5 6.2)"
+
+
 def _ae_title(value: str) -> str:
-    if not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?", value):
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash (PS3.5 6.2)")
+    if objection := wrong_ae_title(value):
+        raise ValueError(objection)
     return value
 
 
@@ -272,16 +279,21 @@ def load_settings(path: Path) -> Settings:
         Names the file, each wrong key by its path, and what is permitted.
     """
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{path}: {os.strerror(error.errno or 0)}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
     try:
         return Settings(**values)
     except ValidationError as error:
-        lines = [f"  {_where(e['loc'])}{_what(e['msg'], e['type'])}" for e in error.errors()]
+        errors = error.errors()
+        # A list whose item is wrong is then also too short for pydantic: that is no news
+        places = [e["loc"] for e in errors]
+        first = [e for e in errors if not any(p[: len(e["loc"])] == e["loc"] != p for p in places)]
+        lines = [f"  {_where(e['loc'])}{_what(e['msg'], e['type'])}" for e in first]
         raise ConfigurationError("\n".join([f"{path}: {len(lines)} wrong", *lines])) from None
 
 
@@ -291,4 +303,6 @@ def _where(location: tuple[int | str, ...]) -> str:
 
 
 def _what(message: str, kind: str) -> str:
-    return "unknown key; remove it or correct its spelling" if kind == "extra_forbidden" else message
+    if kind == "extra_forbidden":
+        return "unknown key; remove it or correct its spelling"
+    return message.removeprefix("Value error, ")

@@ -78,9 +78,10 @@ def send_files(
         for path in paths:
             _send_one(association, peer, _acceptable(association, [path, *instead.get(path, ())]))
             yield path
+        association.release()
     finally:
-        if association.is_established:
-            association.release()
+        if association.is_established:  # it did not go well: a release would say that it did
+            association.abort()
 
 
 def echo(peer: Peer) -> None:
@@ -120,9 +121,15 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
     for sop_class, syntaxes in contexts.items():
         for syntax in sorted(syntaxes):  # one context each, so that we choose, not the peer
             ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    try:
+        association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+    except OSError as error:  # such as a name that does not resolve
+        raise DestinationUnavailable(f"{peer} cannot be reached: {error.strerror}") from error
     if association.is_established:
         return association
+    if association.rejected_contexts and not association.accepted_contexts:
+        names = ", ".join(UID(sop_class).name for sop_class in contexts)
+        raise DeliveryRefused(f"{peer} takes none of {names}; allow them for {peer.calling_ae_title}")
     if association.is_rejected:
         answer = association.acceptor.primitive
         if answer is not None and answer.result != _REJECTED_TRANSIENT:
@@ -143,7 +150,7 @@ def _send_one(association: Association, peer: Peer, path: Path) -> None:
     sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
     accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == sop_class}
     if not accepted:
-        raise DeliveryRefused(f"{peer} does not take {sop_class.name}")
+        raise DeliveryRefused(f"{peer} does not take {sop_class.name} ({path.name})")
     # The bytes as they are, unless the peer reads only the other uncompressed syntax.
     load = path if syntax in accepted else pydicom.dcmread(path)
     try:
@@ -157,4 +164,4 @@ def _send_one(association: Association, peer: Peer, path: Path) -> None:
         return
     if status in _OUT_OF_RESOURCES:
         raise DestinationUnavailable(f"{peer} is out of resources (status {status:04X}H)")
-    raise DeliveryRefused(f"{peer} refused {sop_class.name} (status {status:04X}H)")
+    raise DeliveryRefused(f"{peer} refused {path.name}, {sop_class.name} (status {status:04X}H)")

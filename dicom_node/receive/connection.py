@@ -173,7 +173,8 @@ class Connection:
             data_path.close()
             self.is_association = False
             _log.info("association_ended", association=self.id, released=released)
-            self._service.on_association_end(self.id, released)
+            # After a refusal the series may lack an image, and its short quiet time would be too short
+            self._service.on_association_end(self.id, released and not data_path.has_refused)
 
     def _serve_pdu(self, data_path: DataPath) -> bool:
         """Take in the next PDU; return whether the association was released."""

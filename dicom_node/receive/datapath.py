@@ -49,6 +49,10 @@ class DataPath:
     on_instance : callable
         Gets each instance that is on disk, before Success is answered: if it raises, the
         sender is not told that all is well.
+
+    Attributes
+    ----------
+    has_refused : whether any instance was refused
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class DataPath:
         self._part: PartFile | None = None
         self._refusal: InstanceRefused | None = None
         self._thrown_away_bytes = 0
+        self.has_refused = False
 
     @property
     def is_within_message(self) -> bool:
@@ -193,6 +198,7 @@ class DataPath:
         if isinstance(error, StorageExhausted):
             error = InstanceRefused(str(error), Status.OUT_OF_RESOURCES)
         self._refusal = error
+        self.has_refused = True
         _log.warning(
             "instance_refused",
             association=self._association_id,

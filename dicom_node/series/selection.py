@@ -59,6 +59,8 @@ class Selection:
     contrast: Contrast = Contrast.UNKNOWN
 
 
+PIPELINE = "pipeline"
+
 _DERIVED_TYPES = {
     "LOCALIZER": "a localizer",
     "MPR": "a multiplanar reformat",
@@ -136,7 +138,7 @@ def select(
         candidates.append((pipeline, contrast, group))
     fitting = [(pipeline, contrast, group) for pipeline, contrast, group in candidates if pipeline]
     if not fitting:
-        objections = dict.fromkeys(v.detail for v in trace if v.rule.startswith("pipeline "))
+        objections = dict.fromkeys(v.detail for v in trace if v.rule == PIPELINE)
         reason = "; ".join(objections) or "no pipeline is configured"
         return Selection(Outcome.SKIPPED, reason, tuple(trace), contrast=candidates[0][1])
 
@@ -174,7 +176,7 @@ def _ask(
 ) -> bool:
     """Ask one rule of every frame; the first objection decides."""
     objection = next(filter(None, map(check, frames)), None)
-    trace.append(Verdict(rule, objection is None, objection or "passed"))
+    trace.append(Verdict(rule, objection is None, objection or ""))
     return objection is None
 
 
@@ -241,8 +243,7 @@ def _first_fitting(
 ) -> Pipeline | None:
     for pipeline in pipelines:
         objection = _objection(group, contrast, pipeline, planes[pipeline.bundle], called_ae_title)
-        rule = f"pipeline {pipeline.name}"
-        trace.append(Verdict(rule, objection is None, f"{pipeline.name}: {objection or 'fits'}"))
+        trace.append(Verdict(PIPELINE, objection is None, f"{pipeline.name}: {objection or 'fits'}"))
         if objection is None:
             return pipeline
     return None

@@ -33,6 +33,8 @@ from dicom_node.workflow.ledger import Entry, Ledger, State
 START_TIMEOUT_S = 60.0
 RESULT_TIMEOUT_S = 600.0
 
+_MARK = ".dicom-node-demo"
+
 _CONFIGURATION = """\
 folder = {folder}
 
@@ -70,7 +72,7 @@ class Demonstration:
     ----------
     entry : the node's book on the series
     summary : ``result.json``
-    archived : the result objects in the archive, in no order
+    archived : the result objects in the archive, in the order of the summary
     picture : PNG, MRI left, heatmap right
     timings_s : seconds in each station, in order
     """
@@ -87,7 +89,7 @@ def demonstrate(out: Path, settings: Settings, series: Path | None) -> Demonstra
 
     Parameters
     ----------
-    out : emptied first
+    out : made, or emptied when it is an earlier demonstration's
     settings : whose bundles and pipelines the node gets
     series : folder of one MR series; None for the phantom
 
@@ -96,9 +98,10 @@ def demonstrate(out: Path, settings: Settings, series: Path | None) -> Demonstra
     NodeError
         When the series was skipped, or its result did not arrive or is not valid.
     """
-    if out.exists():
-        shutil.rmtree(out)
-    paths = _phantom(out / "series") if series is None else _one_series(series)
+    paths = None if series is None else _one_series(series)
+    _empty(out, series)
+    if paths is None:
+        paths = _phantom(out / "series")
     with Archive(out / "archive", "ARCHIVE") as archive:
         port = _free_port()
         configuration = out / "node.toml"
@@ -125,12 +128,12 @@ def demonstrate(out: Path, settings: Settings, series: Path | None) -> Demonstra
         raise PermanentError(f"the series was {entry.state}: {entry.detail}")
     folder = Path(entry.folder)
     summary = json.loads((folder / "result.json").read_text())
-    archived = tuple(sorted((out / "archive").glob("*.dcm")))
+    archived = tuple(out / "archive" / f"{o['sop_instance_uid']}.dcm" for o in summary["objects"])
     _prove_arrival(folder, summary, out / "archive", dcmread(paths[0], stop_before_pixels=True))
     shutil.copy(folder / "picture.png", out / "picture.png")
     inside = summary["timings_s"]
     timings = {"receive": received - start, **inside}
-    timings["completion, queues and deliver"] = done - received - sum(inside.values())
+    timings["waiting and delivery"] = done - received - sum(inside.values())
     return Demonstration(entry, summary, archived, out / "picture.png", timings)
 
 
@@ -146,6 +149,18 @@ def _prove_arrival(folder: Path, summary: dict[str, Any], archive: Path, source:
         for keyword in ("PatientID", "PatientName", "StudyInstanceUID"):
             if arrived.get(keyword) != source.get(keyword):
                 raise PermanentError(f"the {item['kind']} has another {keyword} than the series")
+
+
+def _empty(out: Path, series: Path | None) -> None:
+    """Make the folder new; only what an earlier demonstration left is removed."""
+    if series is not None and out.resolve() in (series.resolve(), *series.resolve().parents):
+        raise ConfigurationError(f"{out} holds the series itself; name another folder")
+    if out.exists() and not (out / _MARK).exists():
+        raise ConfigurationError(f"{out} is there and is no earlier demonstration; name another folder")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / _MARK).touch()
 
 
 def _phantom(folder: Path) -> list[Path]:
@@ -189,7 +204,8 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> No
             time.sleep(0.05)
         else:
             return
-    raise NodeError(f"the node did not start; see {log}")
+    last = log.read_text().strip().rpartition("\n")[2]
+    raise NodeError(f"the node did not start: {last or f'see {log}'}")
 
 
 def _send(paths: list[Path], peer: Peer) -> None:

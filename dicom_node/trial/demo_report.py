@@ -16,14 +16,13 @@ def show(console: Console, shown: Demonstration) -> None:
     console.print(f"by {bundle['name']} {bundle['version']} on {bundle['device']}; {summary['notice']}\n")
 
     if summary.get("lesions"):
-        table = Table("lesion", "volume ml", "long axis mm", "perpendicular mm", "probability", "slices")
+        table = Table("lesion", "volume ml", "axes mm", "probability", "slices")
         for lesion in summary["lesions"]:
             table.add_row(
                 str(lesion["number"]),
                 f"{lesion['volume_ml']:.1f}",
-                f"{lesion['long_axis_mm']:.1f}",
-                f"{lesion['perpendicular_axis_mm']:.1f}",
-                f"{lesion['mean_probability']:.2f} (max {lesion['maximum_probability']:.2f})",
+                f"{lesion['long_axis_mm']:.1f} x {lesion['perpendicular_axis_mm']:.1f}",
+                f"{lesion['mean_probability']:.2f}, at most {lesion['maximum_probability']:.2f}",
                 f"{lesion['first_slice']} to {lesion['last_slice']}",
             )
         console.print(table)
@@ -36,6 +35,6 @@ def show(console: Console, shown: Demonstration) -> None:
         table.add_row(station, f"{seconds:.2f}")
     console.print(table)
     console.print("in the archive, same patient and study, proven:")
-    for path in shown.archived:
-        console.print(f"  {path}", markup=False)
+    for item, path in zip(summary["objects"], shown.archived, strict=True):
+        console.print(f"  {item['kind']:3} {path}", markup=False)
     console.print(f"picture: {shown.picture}", markup=False)

@@ -65,7 +65,7 @@ def _examine(stations: Stations, scan: Scan) -> list[tuple[str, bool, str]]:
 def _compare(name: str, scan: Scan, findings: Findings) -> list[tuple[str, bool, str]]:
     lesions = findings.lesions
     expected = 0 if scan.lesion_centre_mm is None else 1
-    lines = [(name, len(lesions) == expected, f"{len(lesions)} lesions found, {expected} expected")]
+    lines = [(name, len(lesions) == expected, f"lesions found: {len(lesions)}, expected: {expected}")]
     if scan.lesion_centre_mm is None or not lesions:
         return lines
     off_mm = float(np.linalg.norm(np.array(lesions[0].centroid_mm) - scan.lesion_centre_mm))

@@ -82,8 +82,8 @@ class DurableEngine:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Put a workflow on a queue that starts after a delay; waiting costs nothing."""
-        with SetEnqueueOptions(delay_seconds=delay_s):
+        """Put a workflow on a queue that starts after a delay, if any; waiting costs nothing."""
+        with SetEnqueueOptions(delay_seconds=delay_s or None):
             self.enqueue(queue, workflow_id, function, *args, **kwargs)
 
     @staticmethod

@@ -185,6 +185,12 @@ class Ledger:
         with self._engine.connect() as connection:
             return set(connection.scalars(sa.select(_jobs.c.series_instance_uid).distinct()))
 
+    def open_deliveries(self) -> list[tuple[str, Delivery]]:
+        """Deliveries that have not ended, each with its job's id."""
+        query = sa.select(_deliveries).where(_deliveries.c.state.in_((Sent.PENDING, Sent.RETRYING)))
+        with self._engine.connect() as connection:
+            return [(row.job_id, _delivery(row)) for row in connection.execute(query)]
+
     def entries(self, *, series_instance_uid: str | None = None, limit: int = 100) -> list[Entry]:
         """List jobs, the latest first."""
         query = sa.select(_jobs).order_by(_jobs.c.updated_at.desc()).limit(limit)
@@ -209,8 +215,12 @@ def _entry(row: sa.Row[tuple[object, ...]], deliveries: Sequence[sa.Row[tuple[ob
         folder=row.folder,
         updated_at=datetime.fromisoformat(row.updated_at),
         trace=tuple(Verdict(*verdict) for verdict in json.loads(row.trace)),
-        deliveries=tuple(Delivery(d.destination, Sent(d.state), d.attempts, d.detail) for d in deliveries),
+        deliveries=tuple(map(_delivery, deliveries)),
     )
+
+
+def _delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:
+    return Delivery(row.destination, Sent(row.state), row.attempts, row.detail)
 
 
 def _now() -> str:

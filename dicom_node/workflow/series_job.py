@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict
@@ -17,16 +18,18 @@ import structlog
 
 from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.deliver.retry import wait_before_retry_s
-from dicom_node.errors import DestinationUnavailable, NodeError
+from dicom_node.errors import DestinationUnavailable, NodeError, TransientError
 from dicom_node.results.files import read_result_set
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind, ResultObject
-from dicom_node.series.selection import Outcome as Chosen
 from dicom_node.settings import Destination
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
 from dicom_node.workflow.stations import Stations
-from dicom_node.workflow.worked import Outcome
+from dicom_node.workflow.worked import Outcome, Worked
+
+FIRST_WAIT_S = 10.0  # before a job that met a full or failing disk is tried again; doubled each time
+LONGEST_WAIT_S = 600.0
 
 log = structlog.get_logger()
 
@@ -90,69 +93,82 @@ class SeriesJob:
         self._engine.enqueue(self._series, job_id, self._run, job)
         return job_id
 
-    def _series_workflow(self, job: Job) -> None:
-        """Select, analyse, report, deliver."""
+    def give_up_on_unknown_destinations(self) -> None:
+        """End the deliveries to destinations that are no longer configured."""
+        for job_id, delivery in self._ledger.open_deliveries():
+            if delivery.destination not in self._destinations:
+                reason = "this destination is no longer configured"
+                self._ledger.deliver(job_id, replace(delivery, state=Sent.FAILED, detail=reason))
+                log.warning("delivery_given_up", job=job_id, destination=delivery.destination, reason=reason)
+
+    def _series_workflow(self, job: Job, attempt: int = 1) -> None:
+        """Select and analyse, then deliver; when the disk does not play along, come back later."""
         with structlog.contextvars.bound_contextvars(series=job["series_instance_uid"]):
-            if not self._engine.step("select", self._select, job):
-                return
             made_at = self._engine.step("clock", _now)
-            parcels = self._engine.step("analyse", self._analyse, job, made_at)
+            parcels = self._engine.step("analyse", self._work, job, made_at)
+            if parcels is None:
+                wait_s = min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)
+                again = f"{job['job_id']}-again-{attempt}"
+                self._engine.enqueue_later(wait_s, self._series, again, self._run, job, attempt + 1)
+                return
             for parcel in parcels:
                 self._send_on(parcel, attempt=1)
 
-    def _select(self, job: Job) -> bool:
-        selection = self._stations.select(_paths(job), job["called_ae_title"]).selection
-        skipped = selection.outcome is Chosen.SKIPPED
-        self._ledger.update(
-            job["job_id"],
-            State.SKIPPED if skipped else State.ANALYSING,
-            detail=selection.reason,
-            pipeline=selection.pipeline.name if selection.pipeline else None,
-            trace=selection.trace,
-        )
-        log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
-        return not skipped
-
-    def _analyse(self, job: Job, made_at: str) -> list[Parcel]:
-        selected = self._stations.select(_paths(job), job["called_ae_title"])
-        pipeline = selected.selection.pipeline
-        folder = Path(job["folder"])
+    def _work(self, job: Job, made_at: str) -> list[Parcel] | None:
+        """Do all that can be done here; what is to be sent, or None to come back later."""
         try:
-            earlier = self._ledger.earlier_result(job["job_id"])
-            predecessor = read_result_set(earlier) if earlier else None
-            worked = self._stations.work(selected, folder, datetime.fromisoformat(made_at), predecessor)
-        except NodeError as error:
-            log.exception("no_report")
-            detail = f"no report could be made: {error}"
+            return self._select_and_analyse(job, datetime.fromisoformat(made_at))
+        except (TransientError, OSError) as error:
+            reason = str(error) if isinstance(error, TransientError) else str(error.strerror)
+            log.warning("job_postponed", reason=reason)
+            self._ledger.update(job["job_id"], State.WAITING, detail=f"tried again later: {reason}")
+            return None
+        except Exception as error:
+            log.exception("job_failed")
+            known = isinstance(error, NodeError)
+            reason = str(error) if known else f"error {type(error).__name__}, see the log"
+            detail = f"no report could be made: {reason}"
             self._ledger.update(job["job_id"], State.UNDELIVERED, outcome=Outcome.FAILED, detail=detail)
             return []
-        destinations = pipeline.destinations if pipeline else ()
-        state = State.SENDING if destinations else State.DONE
-        self._ledger.update(job["job_id"], state, outcome=worked.outcome, detail=worked.detail, folder=folder)
-        log.info("series_analysed", outcome=worked.outcome, detail=worked.detail, **worked.timings_s)
-        objects = [o for results in worked.results for o in results.objects] if destinations else []
-        older = [[str(path) for path in _in_older_classes(o)] for o in objects]
-        parcels = []
-        for name in destinations:
-            self._ledger.deliver(job["job_id"], Delivery(name, Sent.PENDING, 0, ""))
-            parcels.append(
-                Parcel(
-                    job_id=job["job_id"],
-                    destination=name,
-                    paths=[str(o.path) for o in objects],
-                    older=older,
-                    first_tried=time.time(),
-                )
-            )
+
+    def _select_and_analyse(self, job: Job, made_at: datetime) -> list[Parcel]:
+        selected = self._stations.select([Path(path) for path in job["paths"]], job["called_ae_title"])
+        selection = selected.selection
+        log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
+        pipeline = selection.pipeline
+        self._ledger.update(
+            job["job_id"],
+            State.ANALYSING if pipeline else State.SKIPPED,
+            detail=selection.reason,
+            pipeline=pipeline.name if pipeline else None,
+            trace=selection.trace,
+        )
+        if pipeline is None:
+            return []
+        folder = Path(job["folder"])
+        earlier = self._ledger.earlier_result(job["job_id"])
+        predecessor = read_result_set(earlier) if earlier else None
+        worked = self._stations.work(selected, folder, made_at, predecessor)
+        timings_s = {station: round(seconds, 3) for station, seconds in worked.timings_s.items()}
+        log.info("series_analysed", outcome=worked.outcome, detail=worked.detail, timings_s=timings_s)
+        parcels = _parcels(job["job_id"], worked, pipeline.destinations)
+        self._ledger.update(
+            job["job_id"],
+            State.SENDING if parcels else State.DONE,
+            outcome=worked.outcome,
+            detail=worked.detail,
+            folder=folder,
+        )
+        for parcel in parcels:
+            self._ledger.deliver(job["job_id"], Delivery(parcel["destination"], Sent.PENDING, 0, ""))
         return parcels
 
     def _send_on(self, parcel: Parcel, attempt: int, wait_s: float = 0.0) -> None:
         name = parcel["destination"]
-        queue, workflow_id = self._nets[name], f"{parcel['job_id']}-{name}-{attempt}"
-        if wait_s:
-            self._engine.enqueue_later(wait_s, queue, workflow_id, self._carry, parcel, attempt)
-        else:
-            self._engine.enqueue(queue, workflow_id, self._carry, parcel, attempt)
+        if name not in self._nets:  # removed from the configuration since: told at start
+            return
+        workflow_id = f"{parcel['job_id']}-{name}-{attempt}"
+        self._engine.enqueue_later(wait_s, self._nets[name], workflow_id, self._carry, parcel, attempt)
 
     def _deliver_workflow(self, parcel: Parcel, attempt: int) -> None:
         """Send; when the destination is not to be had, come back later as a new workflow."""
@@ -173,12 +189,17 @@ class SeriesJob:
                 pass
             delivery = Delivery(name, Sent.DONE, attempt, "")
             log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
-        except DestinationUnavailable as error:
+        except (DestinationUnavailable, OSError) as error:
             wait_s = wait_before_retry_s(destination, attempt)
             late = time.time() + wait_s > parcel["first_tried"] + destination.retry_for_hours * 3600
             wait_s = None if late else wait_s
             delivery = Delivery(name, Sent.FAILED if late else Sent.RETRYING, attempt, str(error))
-            log.warning("destination_unavailable", attempt=attempt, reason=str(error), retry_in_s=wait_s)
+            log.warning(
+                "destination_unavailable",
+                attempt=attempt,
+                reason=str(error),
+                retry_in_s=wait_s and round(wait_s, 1),
+            )
         except NodeError as error:
             delivery = Delivery(name, Sent.FAILED, attempt, str(error))
             log.warning("delivery_refused", attempt=attempt, reason=str(error))
@@ -197,15 +218,23 @@ def peer_of(destination: Destination) -> Peer:
     )
 
 
+def _parcels(job_id: str, worked: Worked, destinations: Sequence[str]) -> list[Parcel]:
+    """Pack all result objects once for each destination."""
+    objects = [o for results in worked.results for o in results.objects] if destinations else []
+    older = [[str(path) for path in _in_older_classes(o)] for o in objects]
+    paths = [str(o.path) for o in objects]
+    now = time.time()
+    return [
+        Parcel(job_id=job_id, destination=name, paths=paths, older=older, first_tried=now)
+        for name in destinations
+    ]
+
+
 def _in_older_classes(made: ResultObject) -> list[Path]:
     """Write a report for destinations that refuse its class."""
     if made.kind is not Kind.SR:
         return []
     return [make_older_report(made, sop_class_uid).path for sop_class_uid in OLDER_CLASSES]
-
-
-def _paths(job: Job) -> list[Path]:
-    return [Path(path) for path in job["paths"]]
 
 
 def _digest(paths: Sequence[Path]) -> str:

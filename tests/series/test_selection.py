@@ -51,7 +51,7 @@ def test_a_flair_series_is_chosen_and_every_rule_is_in_the_trace() -> None:
         "image is grey",
         "volumes",
         "contrast",
-        "pipeline flair",
+        "pipeline",
         "one sound volume",
     ]
     assert all(verdict.passed for verdict in found.trace)
