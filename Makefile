@@ -5,8 +5,9 @@ BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 SYNC = $(UV) sync --locked --inexact --quiet --compile-bytecode
 OUT ?= demo-out
+GALLERY ?= gallery-out
 
-.PHONY: help setup demo test lint selftest lock clean
+.PHONY: help setup demo test test-viewer gallery lint selftest lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +24,15 @@ test: $(UV) ## set up and run everything that CI runs
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
+test-viewer: $(UV) ## what OHIF shows of the results, in Chromium (minutes; fetches OHIF once)
+	@$(SYNC) --extra train
+	@sh tests/install_peers.sh viewer
+	nice $(BIN)/pytest -m viewer tests/viewer $(ARGS)
+
+gallery: $(UV) ## a folder of real results to look at, with OHIF's view of them (GALLERY=folder)
+	@$(SYNC) --extra train
+	@nice $(BIN)/python -m tests.viewer.gallery $(GALLERY)
+
 lint: ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +45,7 @@ lock: $(UV) ## resolve the dependencies anew
 	$(UV) lock --upgrade
 
 clean: ## remove what make made
-	rm -rf .venv demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache demo-out gallery-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Where uv is not installed, pip puts it into the project's own environment.
 $(BIN)/uv:

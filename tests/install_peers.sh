@@ -1,9 +1,12 @@
 #!/bin/sh
 # Install the real peers that tests talk to, where that can be done: Debian, as root.
 # Elsewhere the tests that need a missing one are skipped by name.
+# With the argument "viewer" also what the viewer tests need.
 set -eu
 missing=""
-for pair in storescu:dcmtk Orthanc:orthanc /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb; do
+wanted="storescu:dcmtk Orthanc:orthanc /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
+[ "${1:-}" != viewer ] || wanted="$wanted chromium:chromium npm:npm"
+for pair in $wanted; do
     program=${pair%%:*}
     command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || missing="$missing ${pair##*:}"
 done
