@@ -7,6 +7,8 @@ bundles by tests/test_shipped_bundles.py.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +100,41 @@ def test_send_returns_1_when_the_peer_does_not_answer(series_of: Series, tmp_pat
     done = run(app, ["send", str(tmp_path / "series"), "127.0.0.1:1", "--called", "ARCHIVE"])
     assert done.exit_code == 1
     assert "ARCHIVE@127.0.0.1:1 does not answer" in done.stderr
+
+
+def test_demo_empties_no_folder_but_its_own(series_of: Series, tmp_path: Path) -> None:
+    paths = series_of(image_spot())
+    kept = tmp_path / "precious.txt"
+    kept.write_text("kept")
+    for out in (tmp_path / "series", tmp_path):
+        done = run(app, ["demo", "--series", str(tmp_path / "series"), "--out", str(out)])
+        assert done.exit_code == 2
+        assert "holds the series itself" in done.stderr
+    stranger = run(app, ["demo", "--out", str(tmp_path)])
+    assert stranger.exit_code == 2
+    assert "is no earlier demonstration" in stranger.stderr
+    assert kept.exists()
+    assert all(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[receive]\nhost = "192.0.2.1"', "receive.host 192.0.2.1, receive.port 11112: cannot listen there"),
+        ('folder = "{taken}"', "folder "),
+    ],
+)
+def test_serve_says_in_one_line_why_it_cannot_start(text: str, message: str, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    path = tmp_path / "node.toml"
+    folder = "" if "folder" in text else f'folder = "{tmp_path / "var"}"\n'
+    path.write_text(folder + text.format(taken=taken))
+    command = [sys.executable, "-m", "dicom_node", "serve", "--config", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_check_config_names_a_bundle_that_is_not_there(tmp_path: Path) -> None:

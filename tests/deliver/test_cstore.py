@@ -21,7 +21,7 @@ from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
 from dicom_node.phantom.mr_series import Storage
 from dicom_node.settings import Destination
-from tests.support.running import free_port, need, process
+from tests.support.running import free_port, need, process, wait_for
 from tests.support.spot import affine_of, image_spot
 
 SHAPE = (3, 20, 16)
@@ -109,9 +109,36 @@ def test_a_refusal_of_the_object_is_final(status: int, paths: list[Path]) -> Non
 
 
 @pytest.mark.parametrize("sop_class", [CTImageStorage, Verification])
-def test_a_peer_that_does_not_take_the_class_refuses(sop_class: str, paths: list[Path]) -> None:
-    with scp(sop_class=sop_class) as (peer, _), pytest.raises(NodeError, match="PEER@"):
+def test_a_peer_that_takes_none_of_the_classes_is_told_apart_from_one_that_is_not_there(
+    sop_class: str, paths: list[Path]
+) -> None:
+    told = "takes none of MR Image Storage; allow them for NODE"
+    with scp(sop_class=sop_class) as (peer, _), pytest.raises(DeliveryRefused, match=told):
         list(send_files(peer, paths))
+
+
+def test_a_host_whose_name_does_not_resolve_is_tried_again(paths: list[Path]) -> None:
+    peer = Peer("PEER", "no-such-host.invalid", 104, "NODE")
+    with pytest.raises(DestinationUnavailable, match="cannot be reached"):
+        list(send_files(peer, paths))
+
+
+def test_an_association_that_did_not_go_well_is_aborted_and_not_released(paths: list[Path]) -> None:
+    ends: list[str] = []
+    ae = AE("PEER")
+    ae.add_supported_context(MRImageStorage, ExplicitVRLittleEndian)
+    handlers = [
+        (evt.EVT_C_STORE, lambda _: 0xC000),
+        (evt.EVT_RELEASED, lambda _: ends.append("released")),
+        (evt.EVT_ABORTED, lambda _: ends.append("aborted")),
+    ]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    try:
+        with pytest.raises(DeliveryRefused, match=paths[0].name):
+            list(send_files(Peer("PEER", "127.0.0.1", server.server_address[1], "NODE"), paths))
+        assert wait_for(lambda: ends) == ["aborted"]
+    finally:
+        server.shutdown()
 
 
 def test_a_peer_that_reads_implicit_little_endian_only_gets_it(paths: list[Path]) -> None:

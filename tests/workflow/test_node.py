@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from dicom_node.cli import app
 from dicom_node.deliver.cstore import Peer, send_files
+from dicom_node.errors import DeliveryRefused
 from dicom_node.trial.archive import Archive
 from dicom_node.workflow.ledger import Sent, State
 from dicom_node.workflow.worked import Outcome
@@ -210,3 +212,49 @@ def test_a_destination_that_refuses_3d_reports_gets_the_report_in_an_older_class
         SecondaryCaptureImageStorage,
         EnhancedSRStorage,
     ]
+
+
+def test_a_job_that_meets_a_failing_disk_says_so_and_is_done_later(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    configuration = configure(tmp_path, port, spot_models)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "results").write_text("a file where a folder should be")
+    with node_process(configuration, port):
+        send(series_of(image_spot()), port)
+
+        def told() -> bool:
+            return any("tried again later" in entry.detail for entry in entries_of(tmp_path / "var"))
+
+        wait_for(told)
+        (tmp_path / "var" / "results").unlink()
+        (entry,) = wait_until_ended(tmp_path / "var")
+    assert entry.state is State.DONE
+    assert entry.outcome is Outcome.FINDINGS
+
+
+def test_a_delivery_to_a_destination_that_was_removed_ends_with_the_reason(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    with node_process(configure(tmp_path, port, spot_models, gone=free_port()), port):
+        send(series_of(image_spot()), port)
+        wait_for(lambda: [e for e in entries_of(tmp_path / "var") if e.deliveries])
+    with node_process(configure(tmp_path, port, spot_models), port):
+        (entry,) = wait_until_ended(tmp_path / "var")
+    assert entry.state is State.UNDELIVERED
+    assert entry.deliveries[0].detail == "this destination is no longer configured"
+
+
+def test_a_series_of_which_an_image_was_refused_waits_for_the_long_quiet_time(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    paths = series_of(image_spot())
+    damaged = tmp_path / "damaged.dcm"
+    damaged.write_bytes(paths[-1].read_bytes()[:-3000])
+    configuration = configure(tmp_path, port, spot_models)
+    with node_process(configuration, port):
+        start = time.monotonic()
+        with pytest.raises(DeliveryRefused, match=r"damaged\.dcm"):
+            list(send_files(Peer("DICOM_NODE", "127.0.0.1", port, "TEST"), [*paths[:-1], damaged]))
+        wait_for(lambda: entries_of(tmp_path / "var"))
+        assert time.monotonic() - start >= 3  # quiet_s, not quiet_after_release_s
