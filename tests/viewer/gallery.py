@@ -11,6 +11,7 @@ import argparse
 import html
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -91,7 +92,7 @@ def photograph_all(cases: list[Case], out: Path, scratch: Path) -> None:
             pacs = stack.enter_context(viewing_orthanc(scratch / "orthanc"))
             site = stack.enter_context(serve_ohif(f"http://127.0.0.1:{pacs.http_port}"))
             browser: Browser = stack.enter_context(chromium())
-        except pytest.skip.Exception as missing:
+        except (pytest.skip.Exception, pytest.fail.Exception, subprocess.SubprocessError) as missing:
             print(f"no screenshots: {missing}")
             return
         for case in cases:

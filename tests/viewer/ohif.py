@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,11 @@ from pathlib import Path
 from tests.support.running import need
 
 VERSION = "3.13.2"
+SHA512 = (
+    "5997719a9986eeba85816f5924b71b82bdd70ad2e2d4a0cd3e831a798e4f3dee"
+    "a3e06e1f8c48e393271933a0ba664d85f3b04ac457e9abe8dde715d907d13c10"
+)
+"""Of the package's archive; what it holds runs in the browser."""
 CACHE = Path(__file__).parents[2] / ".cache"
 FETCH_TIMEOUT_S = 300
 PACS_TIMEOUT_S = 120
@@ -67,7 +73,9 @@ def fetch_ohif() -> Path:
         part.mkdir(parents=True)
         pack = [need("npm"), "pack", "--silent", "--json", f"@ohif/app@{VERSION}"]
         done = subprocess.run(pack, cwd=part, check=True, timeout=FETCH_TIMEOUT_S, capture_output=True)
-        with tarfile.open(part / json.loads(done.stdout)[0]["filename"]) as archive:
+        package = part / json.loads(done.stdout)[0]["filename"]
+        assert hashlib.sha512(package.read_bytes()).hexdigest() == SHA512, "not the package that is expected"
+        with tarfile.open(package) as archive:
             kept = [m for m in archive if m.name.startswith("package/dist/") and not m.name.endswith(".map")]
             archive.extractall(part, kept, filter="data")
         # Another process may have been faster; its folder is as good.
