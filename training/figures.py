@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.stats import rankdata
 
 CALIBRATION_BINS = 10
@@ -62,15 +63,20 @@ def calibration_error(truth: NDArray[np.bool_], probability: NDArray[np.floating
 
 
 def detector_figures(patients: Sequence[PatientAnswers], threshold: float) -> Figures:
-    """Judge slices: a slice at or above the threshold is positive."""
+    """Judge slices: a slice at or above the threshold is positive.
+
+    ``recall_ends`` is that of tumour slices with a neighbour that has none, or with only one neighbour.
+    """
     truth = np.concatenate([patient.truth for patient in patients])
     probability = np.concatenate([patient.probability for patient in patients]).astype(np.float64)
+    ends = truth & ~np.concatenate([ndimage.binary_erosion(patient.truth) for patient in patients])
     positive = probability >= threshold
     hits = int((positive & truth).sum())
     return {
         "accuracy": float((positive == truth).mean()),
         "precision": _ratio(hits, positive.sum()),
         "recall": _ratio(hits, truth.sum()),
+        "recall_ends": _ratio((positive & ends).sum(), ends.sum()),
         "f1": _ratio(2 * hits, positive.sum() + truth.sum()),
         "auc": area_under_roc(truth, probability),
         "ece": calibration_error(truth, probability),

@@ -39,6 +39,14 @@ def test_detector_figures_are_those_of_scikit_learn(slices):
     assert area_under_roc(truth, probability) == pytest.approx(metrics.roc_auc_score(truth, probability))
 
 
+def test_the_recall_of_the_first_and_last_slices_of_a_lesion_is_counted_by_patient():
+    one = patient([0, 1, 1, 1, 0], [0.1, 0.2, 0.9, 0.8, 0.1])  # ends: 0.2 and 0.8
+    other = patient([1, 1, 0, 1], [0.9, 0.9, 0.1, 0.1])  # ends: all three
+    figures = detector_figures([one, other], 0.5)
+    assert figures["recall_ends"] == pytest.approx(3 / 5)
+    assert figures["recall"] == pytest.approx(4 / 6)
+
+
 def test_calibration_error_is_zero_when_frequencies_match_and_large_when_not():
     probability = np.full(100, 0.25)
     assert calibration_error(np.arange(100) < 25, probability) == pytest.approx(0)
