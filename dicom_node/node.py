@@ -21,7 +21,7 @@ from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.stations import Stations
 
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 25.0  # for running stores, and again for running steps; systemd kills after 60
 
 log = structlog.get_logger()
 
@@ -81,7 +81,8 @@ class Node:
         self.completion.stop()
         self.engine.stop(timeout_s)
         self.ledger.close()
-        os.close(self._lock)
+        if not self.engine.is_working:  # else the lock goes with the process, once the last step has ended
+            os.close(self._lock)
         log.info("node_stopped")
 
     def __enter__(self) -> Self:

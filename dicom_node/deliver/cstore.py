@@ -116,7 +116,7 @@ def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
 
 def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
     ae = AE(peer.calling_ae_title)
-    ae.implementation_version_name = f"DICOM_NODE_{__version__}"
+    ae.implementation_version_name = f"DICOM_NODE_{__version__}"[:16]
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
     for sop_class, syntaxes in contexts.items():
         for syntax in sorted(syntaxes):  # one context each, so that we choose, not the peer

@@ -134,9 +134,10 @@ class Completion:
             if instance.is_conflict or (arriving is None and not instance.is_new):
                 return
             if arriving is None:
-                is_first = len(self._spool.instances(instance.series_instance_uid)) <= 1
-                arriving = _Arriving(now, now, seen_from_start=is_first)
-                self._arriving[instance.series_instance_uid] = arriving
+                # Under the timer first: if the listing fails, the sender's repetition is no new instance
+                arriving = self._arriving[instance.series_instance_uid] = _Arriving(now, now)
+                stored = self._spool.instances(instance.series_instance_uid)
+                arriving.seen_from_start = len(stored) <= 1
             arriving.last_at = now
             arriving.open_associations.add(instance.association_id)
             if instance.is_new:

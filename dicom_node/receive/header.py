@@ -228,7 +228,7 @@ class _Walk:
             return
         sizes = [self._unsigned(values.get(tag)) for tag in (_ROWS, _COLUMNS, _SAMPLES, _BITS)]
         frames = _numbers(values.get(_FRAMES, b"1"), 1)
-        if 0 in sizes or frames is None:
+        if 0 in sizes or frames is None or frames[0] < 1:
             raise InstanceRefused("the image has no size", Status.CANNOT_UNDERSTAND)
         rows, columns, samples, bits = sizes
         if length < rows * columns * samples * int(frames[0]) * bits // 8 or start + length > self._end:

@@ -141,9 +141,17 @@ class Receiver:
             return
         with self._changed:
             self._connections.add(connection)
-        threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(connection,), name=f"association-{connection.id}", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads for now
+            with self._changed:
+                self._connections.discard(connection)
+            accepted.close()
+            _log.exception("thread_failed")
+            time.sleep(_PAUSE_S)
 
     def _run(self, connection: Connection) -> None:
         try:

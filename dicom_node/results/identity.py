@@ -121,7 +121,9 @@ def identity_of(dataset: Dataset, only: Collection[int] = IDENTITY_TAGS) -> dict
     says; others are encoded again.
     """
     encodings = _encodings(dataset)
-    return {tag: _encoded(dataset, tag, encodings) for tag in map(Tag, sorted(only)) if tag in dataset}
+    return {
+        tag: _encoded(dataset, tag, encodings) for tag in map(Tag, sorted(only)) if _is_there(dataset, tag)
+    }
 
 
 def copy_identity(source: Dataset, dataset: Dataset) -> None:
@@ -153,6 +155,17 @@ def raw_text(dataset: Dataset, keyword: str) -> str:
     if tag not in dataset:
         return ""
     return _encoded(dataset, tag, ["iso8859"]).decode("latin-1").strip(" \0")
+
+
+def _is_there(dataset: Dataset, tag: BaseTag) -> bool:
+    """Whether a data set has an element; a sequence that is too damaged to be read does not count."""
+    if tag not in dataset or dictionary_VR(tag) != "SQ":
+        return tag in dataset
+    try:
+        dataset[tag]
+    except Exception:  # noqa: BLE001 - pydicom lets many kinds out of a damaged sequence
+        return False
+    return True
 
 
 def _encodings(dataset: Dataset) -> list[str]:

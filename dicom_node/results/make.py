@@ -129,4 +129,5 @@ def _analysed(volume: MRVolume) -> str:
 
 
 def _negative_card(findings: Findings, limitations: str) -> Picture:
-    return card("No tumour found by the models", (summary(findings), RESEARCH_USE_SENTENCE, limitations))
+    title = "The models disagree" if findings.slice_positive.any() else "No tumour found by the models"
+    return card(title, (summary(findings), RESEARCH_USE_SENTENCE, limitations))

@@ -58,13 +58,13 @@ def make_report(
     predecessor : the result that this one replaces
     """
     groups = measurement_groups(volume, findings, provenance, segmentation)
-    # Both models decide: the detector picks slices, and a lesion is what the segmenter outlines there.
-    # A slice that it calls positive without an outline is told in the comment, not as a finding.
-    found = bool(findings.lesions)
+    found = bool(findings.lesions) or bool(findings.slice_positive.any())
+    # Present is what both models see; where the detector alone does, neither code is true
+    tumour = codes.PRESENT if findings.lesions else None if found else codes.ABSENT
     comments = (RESEARCH_USE_SENTENCE, summary(findings), limitations, *volume.remarks)
     evaluation = _evaluation(
         codes.ALL_SUCCEEDED_WITH_FINDINGS if found else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
-        codes.PRESENT if found else codes.ABSENT,
+        tumour,
         comments,
     )
     return _document(provenance, groups, evaluation, segmentation, predecessor)

@@ -12,6 +12,7 @@ from dicom_node.series.headers import Frame
 from dicom_node.series.volume import Contrast
 
 _DESCRIPTIONS = (
+    (Contrast.T1, re.compile(r"t1.?flair", re.IGNORECASE)),
     (Contrast.FLAIR, re.compile(r"flair|dark.?fluid|tirm.*dark", re.IGNORECASE)),
     (Contrast.T1, re.compile(r"\bt1|t1w|mprage|bravo|spgr|\btfe\b|\bvibe\b", re.IGNORECASE)),
     (Contrast.T2, re.compile(r"\bt2|t2w", re.IGNORECASE)),
@@ -56,6 +57,8 @@ def _by_physics(frame: Frame) -> tuple[Contrast, str]:
         return Contrast.T1, f"inversion recovery gradient echo, TI {ti:g}"
     if gradient and tr is not None and te is not None and te < 10 and tr < 25:
         return Contrast.T1, f"gradient echo, TE {te:g}, TR {tr:g}"
+    if spin and inversion and ti is not None and 600 <= ti <= 1200 and (te or 0) < 50:
+        return Contrast.T1, f"inversion recovery spin echo, TI {ti:g}"
     if spin and not inversion and tr is not None and te is not None:
         if te > 60 and tr > 2000:
             return Contrast.T2, f"spin echo, TE {te:g}, TR {tr:g}"
@@ -66,8 +69,12 @@ def _by_physics(frame: Frame) -> tuple[Contrast, str]:
 
 def _by_description(frame: Frame) -> tuple[Contrast, str]:
     words = _words(frame)
+    tr, ti = frame.number("RepetitionTime"), frame.number("InversionTime")
+    no_flair = (tr is not None and tr <= 3500) or (ti is not None and ti <= 1550)
     for contrast, pattern in _DESCRIPTIONS:
         if found := pattern.search(words):
+            if contrast is Contrast.FLAIR and no_flair:
+                return Contrast.UNKNOWN, f"the description says {found.group()!r}, TR or TI says no"
             return contrast, f"the description says {found.group()!r}"
     return Contrast.UNKNOWN, "neither sequence parameters nor description tell the contrast"
 

@@ -13,6 +13,7 @@ from dicom_node.series.headers import Frame
 
 ORIENTATION_JITTER = 1e-4  # direction cosines within it are one orientation
 GAP_TOLERANCE = 0.10  # of the median distance between slices
+SPACING_MM = (0.05, 20.0)  # between pixels; outside it the header is wrong
 DUPLICATE_MM = 1e-3  # positions nearer than this are the same
 
 
@@ -78,6 +79,8 @@ def order_stack(frames: Sequence[Frame]) -> Stack:
     spacing = frames[0].numbers("PixelSpacing", 2)
     if spacing is None or not (np.isfinite(spacing).all() and min(spacing) > 0):
         raise SeriesRefused("PixelSpacing is missing or not positive: sizes in mm are not known")
+    if not (SPACING_MM[0] <= min(spacing) and max(spacing) <= SPACING_MM[1]):
+        raise SeriesRefused(f"PixelSpacing {spacing[0]:g} x {spacing[1]:g} mm is not that of a head")
     _same(frames, "pixel spacings", lambda f: tuple(round(v, 4) for v in f.numbers("PixelSpacing", 2) or ()))
 
     axes, jitter = _common_orientation(frames)
@@ -96,9 +99,9 @@ def order_stack(frames: Sequence[Frame]) -> Stack:
             f"slices {worst + 1} and {worst + 2} are {steps[worst]:.2f} mm apart, others {median:.2f} mm: "
             "a slice is missing or spacing is uneven"
         )
-    step = (positions[-1] - positions[0]) / (len(positions) - 1)
-    if np.linalg.norm(step - normal * (step @ normal)) > GAP_TOLERANCE * median:
-        raise SeriesRefused("slices are sheared against their normal (a tilted gantry): not supported")
+    sideways = positions - positions[0] - np.outer(heights - heights[0], normal)
+    if np.linalg.norm(sideways, axis=1).max() > min(spacing) / 2:
+        raise SeriesRefused("slices are shifted or sheared against their normal (a tilted gantry)")
 
     affine = np.eye(4)
     affine[:3, 0] = axes[0] * spacing[1]

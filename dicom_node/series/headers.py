@@ -106,7 +106,7 @@ class Frame:
 def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR
     try:
         value = dataset.get(keyword)
-    except (ValueError, TypeError, NotImplementedError):  # pydicom converts on access
+    except (ValueError, TypeError, NotImplementedError, OSError):  # pydicom converts on access
         return None
     return None if value is None or value == "" else value
 
@@ -124,15 +124,33 @@ def read_header(path: Path) -> Dataset:
     except InvalidDicomError:
         raise SeriesRefused(f"{path.name} is no DICOM file") from None
     except Exception as error:  # noqa: BLE001 - a damaged header lets any kind out, with texts that quote it
+        raise_if_disk(error)
         raise SeriesRefused(f"the header of {path.name} cannot be read ({type(error).__name__})") from None
 
 
+def raise_if_disk(error: Exception) -> None:
+    """Raise an error of the disk again: pydicom raises OSError for damaged content too, without a number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+
+
 def frames_of(path: Path, header: Dataset) -> list[Frame]:
-    """List the frames of one instance."""
-    if header.get("SOPClassUID") in MULTI_FRAME:
-        count = len(header.get("PerFrameFunctionalGroupsSequence", []))
-        return [Frame(path, header, index) for index in range(count)]
-    return [Frame(path, header)]
+    """List the frames of one instance.
+
+    Raises
+    ------
+    SeriesRefused
+        When a multi-frame instance does not describe each of its frames.
+    """
+    if not isinstance(header.get("SOPClassUID"), str):
+        raise SeriesRefused(f"{path.name} has no SOPClassUID")
+    if header.SOPClassUID not in MULTI_FRAME:
+        return [Frame(path, header)]
+    described = len(_value(header, "PerFrameFunctionalGroupsSequence") or [])
+    frames = _value(header, "NumberOfFrames")
+    if frames is None or described != frames:
+        raise SeriesRefused(f"{path.name} describes {described} of its {frames} frames")
+    return [Frame(path, header, index) for index in range(described)]
 
 
 def read_frames(paths: Iterable[Path]) -> list[Frame]:

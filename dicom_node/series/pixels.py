@@ -13,7 +13,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from dicom_node.errors import SeriesRefused
 from dicom_node.series.geometry import Stack
-from dicom_node.series.headers import Frame
+from dicom_node.series.headers import Frame, raise_if_disk
 
 
 def read_voxels(stack: Stack) -> NDArray[np.float32]:
@@ -28,7 +28,9 @@ def read_voxels(stack: Stack) -> NDArray[np.float32]:
     Raises
     ------
     SeriesRefused
-        Names the file whose pixel data cannot be decoded.
+        Names the file whose pixel data cannot be decoded, or says that the images are blank.
+    OSError
+        When a file cannot be read.
     """
     first = stack.frames[0]
     voxels = np.empty((len(stack.frames), int(first.get("Rows")), int(first.get("Columns"))), np.float32)
@@ -48,6 +50,8 @@ def read_voxels(stack: Stack) -> NDArray[np.float32]:
                 padding[k] = _is_padding(stored, frame)
     if padding is not None and not padding.all():
         voxels[padding] = voxels[~padding].min()
+    if not (np.isfinite(voxels).all() and voxels.max() > voxels.min()):
+        raise SeriesRefused("the images are blank, or their rescale values are no numbers")
     if first.text("PhotometricInterpretation") == "MONOCHROME1":
         voxels = voxels.max() + voxels.min() - voxels
     return voxels
@@ -58,6 +62,7 @@ def _decode(path: Path, frames: list[Frame]) -> list[NDArray[np.integer]]:
     try:
         return [np.array(a) for a in iter_pixels(path, indices=indices)]
     except Exception as error:  # noqa: BLE001 - each decoder raises kinds of its own
+        raise_if_disk(error)
         raise SeriesRefused(
             f"the pixel data of {path.name} cannot be decoded ({type(error).__name__}): it is damaged, "
             f"or there is no decoder for its transfer syntax"

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from dicom_node.errors import SeriesRefused
 from dicom_node.series.contrast import contrast_of, post_contrast_is_known
-from dicom_node.series.geometry import Stack, order_stack
+from dicom_node.series.geometry import Stack, order_stack, orientation_of
 from dicom_node.series.headers import MULTI_FRAME, SINGLE_FRAME, Frame
 from dicom_node.series.orientation import nearest_plane
 from dicom_node.series.stacks import split_stacks
@@ -275,5 +275,8 @@ def _objection(
 
 def nearest_plane_of(frame: Frame) -> Plane | None:
     """Name the plane of a frame; None when its orientation is not known (geometry will refuse it)."""
-    cosines = frame.numbers("ImageOrientationPatient", 6)
-    return None if cosines is None else nearest_plane(cosines[:3], cosines[3:])
+    try:
+        row, column = orientation_of(frame)
+    except SeriesRefused:
+        return None
+    return nearest_plane(row, column)

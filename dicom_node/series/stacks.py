@@ -14,6 +14,8 @@ from dicom_node.errors import SeriesRefused
 from dicom_node.series.geometry import DUPLICATE_MM, ORIENTATION_JITTER, orientation_of, position_of
 from dicom_node.series.headers import Frame
 
+PATIENT = ("PatientID", "PatientName", "PatientBirthDate")  # who differs in one is somebody else
+
 _TELLING: tuple[Callable[[Frame], Hashable], ...] = (
     lambda frame: str(frame.header.SOPInstanceUID) if frame.is_multiframe else None,
     lambda frame: frame.text("EchoTime"),
@@ -37,8 +39,8 @@ def split_stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
         When the series mixes patients or studies, orientations among single slices, or holds
         images at one position that no attribute tells apart.
     """
-    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
-        kinds = len({frame.text(keyword) for frame in frames})
+    for keywords, what in ((PATIENT, "patients"), (("StudyInstanceUID",), "studies")):
+        kinds = len({tuple(map(frame.text, keywords)) for frame in frames})
         if kinds > 1:
             raise SeriesRefused(f"the series mixes {kinds} {what}")
     groups = _by_orientation(frames)

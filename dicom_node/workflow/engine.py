@@ -7,6 +7,7 @@ does not run a second time.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,6 +19,7 @@ from dicom_node.workflow.database import open_sqlite
 P = ParamSpec("P")
 R = TypeVar("R")
 
+RECOVERIES = 10  # of a workflow that was running when the process died; then it is left alone
 POLLING_S = 0.25  # how soon a queued workflow starts; idle cost is about 2 % of a core
 
 
@@ -41,6 +43,8 @@ class DurableEngine:
             }
         )
         self._queues: dict[str, int] = {}
+        self._running = 0
+        self._counting = threading.Lock()
 
     def workflow(self, name: str, function: Callable[P, None]) -> Callable[P, None]:
         """Register a workflow under a name that outlives renamings in the code."""
@@ -48,7 +52,7 @@ class DurableEngine:
         def run(*args: P.args, **kwargs: P.kwargs) -> None:  # DBOS marks functions, not bound methods
             function(*args, **kwargs)
 
-        return DBOS.workflow(name=name)(run)
+        return DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES)(run)
 
     def queue(self, name: str, at_once: int) -> str:
         """Declare a queue that runs so many workflows at a time; returns its name."""
@@ -86,10 +90,20 @@ class DurableEngine:
         with SetEnqueueOptions(delay_seconds=delay_s or None):
             self.enqueue(queue, workflow_id, function, *args, **kwargs)
 
-    @staticmethod
-    def step(name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def step(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a step of the workflow that calls; its outcome is kept, so that it does not run again."""
-        return DBOS.run_step({"name": name}, function, *args, **kwargs)
+        with self._counting:
+            self._running += 1
+        try:
+            return DBOS.run_step({"name": name}, function, *args, **kwargs)
+        finally:
+            with self._counting:
+                self._running -= 1
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a step still runs, even after ``stop``."""
+        return self._running > 0
 
     def stop(self, timeout_s: float) -> None:
         """Let running steps end, within the limit, and stop."""

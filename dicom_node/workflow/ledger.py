@@ -7,7 +7,8 @@ The truth is on disk (the spool, the results) and in the durable workflows; the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +17,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from dicom_node.errors import StorageExhausted
 from dicom_node.series.selection import Verdict
 from dicom_node.workflow.database import open_sqlite
 from dicom_node.workflow.worked import Outcome
@@ -111,6 +113,14 @@ class Ledger:
         """Let go of the file."""
         self._engine.dispose()
 
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:  # full, locked, read-only
+            raise StorageExhausted(f"the book cannot be written: {error.orig}") from error
+
     def open_job(self, job_id: str, series_instance_uid: str, instances: int) -> bool:
         """Enter a new job; False when it was entered before."""
         row = {
@@ -121,7 +131,7 @@ class Ledger:
             "created_at": _now(),
             "updated_at": _now(),
         }
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             return connection.execute(insert(_jobs).values(row).on_conflict_do_nothing()).rowcount == 1
 
     def update(
@@ -145,7 +155,7 @@ class Ledger:
         }
         given = {key: value for key, value in values.items() if value is not None}
         change = _jobs.update().where(_jobs.c.job_id == job_id)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(change.values(state=state, updated_at=_now(), **given))
 
     def deliver(self, job_id: str, delivery: Delivery) -> None:
@@ -157,7 +167,7 @@ class Ledger:
         }
         key = {"job_id": job_id, "destination": delivery.destination}
         change = insert(_deliveries).values(**key, **values)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(change.on_conflict_do_update(index_elements=list(key), set_=values))
             of_job = sa.select(_deliveries.c.state).where(_deliveries.c.job_id == job_id)
             states = set(connection.scalars(of_job))

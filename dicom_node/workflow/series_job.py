@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +108,7 @@ class SeriesJob:
             made_at = self._engine.step("clock", _now)
             parcels = self._engine.step("analyse", self._work, job, made_at)
             if parcels is None:
-                wait_s = min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)
+                wait_s = min(FIRST_WAIT_S * 2.0 ** min(attempt - 1, 32), LONGEST_WAIT_S)
                 again = f"{job['job_id']}-again-{attempt}"
                 self._engine.enqueue_later(wait_s, self._series, again, self._run, job, attempt + 1)
                 return
@@ -121,7 +122,8 @@ class SeriesJob:
         except (TransientError, OSError) as error:
             reason = str(error) if isinstance(error, TransientError) else str(error.strerror)
             log.warning("job_postponed", reason=reason)
-            self._ledger.update(job["job_id"], State.WAITING, detail=f"tried again later: {reason}")
+            with suppress(TransientError):  # the book may be on the same disk
+                self._ledger.update(job["job_id"], State.WAITING, detail=f"tried again later: {reason}")
             return None
         except Exception as error:
             log.exception("job_failed")
@@ -203,6 +205,10 @@ class SeriesJob:
         except NodeError as error:
             delivery = Delivery(name, Sent.FAILED, attempt, str(error))
             log.warning("delivery_refused", attempt=attempt, reason=str(error))
+        except Exception as error:
+            reason = f"error {type(error).__name__}, see the log"
+            delivery = Delivery(name, Sent.FAILED, attempt, reason)
+            log.exception("delivery_crashed", attempt=attempt)
         self._ledger.deliver(parcel["job_id"], delivery)
         return wait_s
 

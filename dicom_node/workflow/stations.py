@@ -20,9 +20,10 @@ from dicom_node.analysis.findings import Algorithm
 from dicom_node.errors import ConfigurationError, NodeError, SeriesRefused, TransientError
 from dicom_node.results.make import make_failure, make_results
 from dicom_node.results.result_set import ResultSet
-from dicom_node.series.headers import Frame, frames_of, read_header
+from dicom_node.series.headers import Frame, frames_of, raise_if_disk, read_header
 from dicom_node.series.read import read_volume
 from dicom_node.series.selection import Outcome, Selection, Verdict, select
+from dicom_node.series.stacks import PATIENT
 from dicom_node.settings import Analysis, Pipeline, Settings
 from dicom_node.workflow.summary import write_summary
 from dicom_node.workflow.worked import Worked
@@ -99,11 +100,12 @@ class Stations:
         timings: dict[str, float] = {}
         try:
             worked = self._analyse(selection, pipeline, folder, made_at, predecessor, timings)
-        except (TransientError, OSError):
+        except TransientError:
             raise
         except NodeError as error:
             worked = self._fail(selected.frames, pipeline, str(error), folder, made_at, predecessor)
         except Exception as error:
+            raise_if_disk(error)
             log.exception("analysis_crashed")
             cause = f"an error of the program ({type(error).__name__}); its log says where"
             worked = self._fail(selected.frames, pipeline, cause, folder, made_at, predecessor)
@@ -188,9 +190,9 @@ def configuration_digest(pipeline: Pipeline, algorithm: Algorithm) -> str:
 
 def _by_identity(frames: Sequence[Frame]) -> list[list[Dataset]]:
     """Headers of the instances, apart by patient and study."""
-    groups: defaultdict[tuple[str, str], dict[str, Dataset]] = defaultdict(dict)
+    groups: defaultdict[tuple[str, ...], dict[str, Dataset]] = defaultdict(dict)
     for frame in frames:
-        identity = (frame.text("PatientID"), frame.text("StudyInstanceUID"))
+        identity = tuple(map(frame.text, (*PATIENT, "StudyInstanceUID")))
         groups[identity][str(frame.header.SOPInstanceUID)] = frame.header
     return [list(headers.values()) for headers in groups.values()]
 

@@ -41,6 +41,8 @@ class Worked:
         count = len(findings.lesions)
         total = sum(lesion.volume_ml for lesion in findings.lesions)
         detail = f"{count} lesion{'s' if count > 1 else ''}, {total:.1f} ml" if count else "no lesion found"
+        if not count and findings.slice_positive.any():
+            detail += f", but the detector calls {int(findings.slice_positive.sum())} slices positive"
         return cls(findings, detail, (results,))
 
     @property

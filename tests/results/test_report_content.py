@@ -155,14 +155,14 @@ def test_the_exam_without_findings_says_absent_and_keeps_the_detectors_group(cas
     assert [tracked(group)[0] for group in groups_of(report)] == ["Tumour detector, whole series"]
 
 
-def test_a_positive_slice_without_an_outline_is_told_and_is_no_finding(case, tmp_path):
+def test_where_the_detector_alone_sees_something_the_report_says_neither_present_nor_absent(case, tmp_path):
     faint = np.where(np.arange(SHAPE[0]) == 4, 0.49, 0).astype(np.float32)[:, None, None]
     findings = findings_of(case.volume, np.broadcast_to(faint, SHAPE).copy())
     findings.slice_positive[4] = True
     result = run(Case(case.volume, findings), tmp_path)
     assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
     outcome, tumour, comments = evaluation(read(result, Kind.SR))
-    assert (outcome, tumour) == ("111241", "272519000")
+    assert (outcome, tumour) == ("111242", None)
     assert "No region was outlined; the detector called 1 of" in " ".join(comments)
 
 
