@@ -286,6 +286,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigurationError(f"{path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    _refuse_unknown_variables()
     try:
         return Settings(**values)
     except ValidationError as error:
@@ -295,6 +296,15 @@ def load_settings(path: Path) -> Settings:
         first = [e for e in errors if not any(p[: len(e["loc"])] == e["loc"] != p for p in places)]
         lines = [f"  {_where(e['loc'])}{_what(e['msg'], e['type'])}" for e in first]
         raise ConfigurationError("\n".join([f"{path}: {len(lines)} wrong", *lines])) from None
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic refuses a wrong key below a known section, but passes over a wrong section."""
+    known = {*Settings.model_fields, "data"}  # DICOM_NODE_DATA names the images of tests and training
+    for name in os.environ:
+        section = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")[0].lower()
+        if name.startswith(ENVIRONMENT_PREFIX) and section not in known:
+            raise ConfigurationError(f"the environment variable {name} is no setting")
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -78,6 +78,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "none.toml")
 
 
+def test_an_environment_variable_that_is_no_setting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text("")
+    monkeypatch.setenv("DICOM_NODE_RECIEVE__PORT", "6000")
+    with pytest.raises(ConfigurationError, match="DICOM_NODE_RECIEVE__PORT is no setting"):
+        load_settings(path)
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "node.toml"
     path.write_text('[receive]\nport = 5000\nhost = "0.0.0.0"')

@@ -67,17 +67,24 @@ def send_files(
         No connection, a transient rejection, out of resources, or no answer: the peer may or may
         not have the file; send it again with the same SOP Instance UID.
     DeliveryRefused
-        The peer will not take it: association rejected for good, class not accepted, or an
-        error status.
+        The peer rejected the association for good, or will not take some files: class not
+        accepted, or an error status. The others were sent.
     PermanentError
         A path is no DICOM file.
     """
     others = [other for path in paths for other in instead.get(path, ())]
     association = _associate(peer, _contexts([*paths, *others]))
     try:
+        refusals = []
         for path in paths:
-            _send_one(association, peer, _acceptable(association, [path, *instead.get(path, ())]))
-            yield path
+            try:
+                _send_first(association, peer, [path, *instead.get(path, ())])
+            except DeliveryRefused as refusal:  # the others are still wanted
+                refusals.append(str(refusal))
+            else:
+                yield path
+        if refusals:
+            raise DeliveryRefused("; ".join(refusals))
         association.release()
     finally:
         if association.is_established:  # it did not go well: a release would say that it did
@@ -138,11 +145,17 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
     raise DestinationUnavailable(f"{peer} does not answer")
 
 
-def _acceptable(association: Association, choices: Sequence[Path]) -> Path:
-    """Choose the first file whose class the peer takes; the first of all when it takes none."""
-    accepted = {context.abstract_syntax for context in association.accepted_contexts}
-    classes = {path: read_file_meta_info(path).MediaStorageSOPClassUID for path in choices}
-    return next((path for path in choices if classes[path] in accepted), choices[0])
+def _send_first(association: Association, peer: Peer, choices: Sequence[Path]) -> None:
+    """Send the first of the choices that the peer takes; the refusal of the first tells why none."""
+    refusals = []
+    for path in choices:
+        try:
+            _send_one(association, peer, path)
+        except DeliveryRefused as refusal:
+            refusals.append(refusal)
+        else:
+            return
+    raise refusals[0]
 
 
 def _send_one(association: Association, peer: Peer, path: Path) -> None:

@@ -176,6 +176,12 @@ class Ledger:
                 done = _jobs.update().where(_jobs.c.job_id == job_id)
                 connection.execute(done.values(state=state, updated_at=_now()))
 
+    def has_ended(self, job_id: str) -> bool:
+        """Whether a job was entered and nothing is left to do for it."""
+        query = sa.select(_jobs.c.state).where(_jobs.c.job_id == job_id)
+        with self._engine.connect() as connection:
+            return connection.scalar(query) in (State.DONE, State.SKIPPED, State.UNDELIVERED)
+
     def earlier_result(self, job_id: str) -> Path | None:
         """Folder of the result that came before this job's for the same series."""
         this = sa.select(_jobs.c.series_instance_uid, _jobs.c.created_at).where(_jobs.c.job_id == job_id)

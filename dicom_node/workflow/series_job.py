@@ -82,6 +82,8 @@ class SeriesJob:
         The job's id.
         """
         job_id = f"{series_instance_uid}-{_digest(paths)}"
+        if self._ledger.has_ended(job_id):  # after a restart, every series in the spool comes again
+            return job_id
         job = Job(
             job_id=job_id,
             series_instance_uid=series_instance_uid,

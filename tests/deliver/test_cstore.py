@@ -162,6 +162,15 @@ def test_a_peer_that_refuses_a_class_gets_the_first_of_the_others_that_it_takes(
     assert [d.SOPClassUID for d in stored] == [EnhancedSRStorage]
 
 
+def test_a_file_that_is_refused_does_not_keep_back_the_others(paths: list[Path], tmp_path: Path) -> None:
+    other = pydicom.dcmread(paths[0])
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    other.save_as(tmp_path / "other.dcm")
+    with scp() as (peer, stored), pytest.raises(DeliveryRefused, match=r"other\.dcm"):
+        list(send_files(peer, [tmp_path / "other.dcm", *paths]))
+    assert len(stored) == len(paths)
+
+
 def test_compressed_files_are_sent_as_they_are(series_of: Series) -> None:
     spot = image_spot(affine_of(shape=SHAPE), shape=SHAPE)
     paths = series_of(spot, storage=Storage(transfer_syntax=JPEG2000Lossless))
