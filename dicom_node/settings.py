@@ -299,7 +299,7 @@ def load_settings(path: Path) -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    """pydantic refuses a wrong key below a known section, but passes over a wrong section."""
+    """Refuse what pydantic passes over: a variable whose section is no setting."""
     known = {*Settings.model_fields, "data"}  # DICOM_NODE_DATA names the images of tests and training
     for name in os.environ:
         section = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")[0].lower()
