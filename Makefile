@@ -13,6 +13,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: $(UV) ## set up the node in .venv
+	@[ -x $(BIN)/dicom-node ] || echo "setting up .venv, about a minute the first time"
 	@$(SYNC) --no-default-groups
 
 demo: setup ## a series by C-STORE to the node, SEG and SR back (SERIES=folder for a real one)

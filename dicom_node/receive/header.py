@@ -56,6 +56,8 @@ _LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 Vector = tuple[float, ...]
+# Deflated images are read in memory, one for each association: no MR image comes near it
+_LONGEST_INFLATED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,10 @@ def read_header(data: Buffer, transfer_syntax_uid: str, maximum_bytes: int) -> H
     """
     encoding = transfer_syntax_uid
     if encoding == DeflatedExplicitVRLittleEndian:
-        data, encoding = _inflate(data, maximum_bytes), str(ExplicitVRLittleEndian)
+        data, encoding = (
+            _inflate(data, min(maximum_bytes, _LONGEST_INFLATED_BYTES)),
+            str(ExplicitVRLittleEndian),
+        )
     walk = _Walk(
         data,
         explicit=encoding != ImplicitVRLittleEndian,

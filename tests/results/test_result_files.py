@@ -49,6 +49,14 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path):
     assert contents(tmp_path / "a failed") == contents(tmp_path / "b failed")
 
 
+def test_a_repetition_at_another_time_keeps_the_bytes_that_were_published(case, tmp_path):
+    run(case, tmp_path)
+    before = contents(tmp_path)
+    again = run(case, tmp_path, made_at=MADE_AT + timedelta(days=1))
+    assert contents(tmp_path) == before
+    assert [made.kind for made in again.objects] == [Kind.SEG, Kind.SC, Kind.SR]
+
+
 def test_a_repetition_in_the_same_folder_changes_nothing(case, tmp_path):
     run(case, tmp_path)
     before = contents(tmp_path)
