@@ -15,9 +15,9 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.receive.admission import Rejection
 from dicom_node.receive.contexts import SOP_CLASSES, TRANSFER_SYNTAXES
-from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID
 from dicom_node.receive.status import Status
 from dicom_node.results import codes
 from dicom_node.results.identity import IDENTITY

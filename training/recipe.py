@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.series.normalisation import PercentileRule
+from dicom_node.toml_file import read_toml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -136,13 +136,4 @@ def read_recipe(path: Path) -> Recipe:
     ConfigurationError
         When it is missing, is no TOML, or has unknown keys or bad values; each named.
     """
-    try:
-        with path.open("rb") as file:
-            return Recipe.model_validate(tomllib.load(file))
-    except FileNotFoundError:
-        raise ConfigurationError(f"there is no recipe {path}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"{path}: {wrong}") from None
+    return read_toml(path, Recipe, ConfigurationError, f"there is no recipe {path}")

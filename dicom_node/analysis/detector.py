@@ -5,20 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.analysis.engine import OnnxNetwork
-from dicom_node.series.normalisation import SquareGrid
+from dicom_node.analysis.slice_model import SliceModel
 
 
-class Detector:
+class Detector(SliceModel):
     """The detector of a bundle."""
-
-    def __init__(self, engine: OnnxNetwork) -> None:
-        self.engine = engine
-
-    @property
-    def threshold(self) -> float:
-        """A slice at or above it is positive."""
-        return self.engine.network.threshold
 
     def probabilities(
         self, normalised: NDArray[np.float32], row_mm: float, column_mm: float
@@ -34,6 +25,4 @@ class Detector:
         -------
         float32, (slices,)
         """
-        _, rows, columns = normalised.shape
-        grid = SquareGrid(rows, columns, row_mm, column_mm, self.engine.network.size)
-        return self.engine.run(np.stack([grid.to_square(image) for image in normalised]))
+        return self._run(normalised, row_mm, column_mm)[1]

@@ -6,15 +6,15 @@ and a card. :mod:`dicom_node.analysis.bundle` loads it and holds it to its word.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.errors import BundleError
 from dicom_node.series.normalisation import PercentileRule
 from dicom_node.series.volume import Contrast, Plane
+from dicom_node.toml_file import read_toml
 
 FILE_NAME = "manifest.toml"
 
@@ -111,13 +111,5 @@ def read_manifest(folder: Path) -> Manifest:
         When it is missing, is no TOML, or has unknown keys or bad values; each named.
     """
     path = folder / FILE_NAME
-    try:
-        with path.open("rb") as file:
-            return Manifest.model_validate(tomllib.load(file))
-    except FileNotFoundError:
-        raise BundleError(f"{path} is missing: {folder.name!r} is not a model bundle") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BundleError(f"{path} is not valid TOML: {error}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BundleError(f"{path}: {wrong}") from None
+    missing = f"{path} is missing: {folder.name!r} is not a model bundle"
+    return read_toml(path, Manifest, BundleError, missing)

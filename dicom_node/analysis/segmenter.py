@@ -5,20 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.analysis.engine import OnnxNetwork
-from dicom_node.series.normalisation import SquareGrid
+from dicom_node.analysis.slice_model import SliceModel
 
 
-class Segmenter:
+class Segmenter(SliceModel):
     """The segmenter of a bundle."""
-
-    def __init__(self, engine: OnnxNetwork) -> None:
-        self.engine = engine
-
-    @property
-    def threshold(self) -> float:
-        """A pixel at or above it is tumour."""
-        return self.engine.network.threshold
 
     def probabilities(
         self, normalised: NDArray[np.float32], row_mm: float, column_mm: float
@@ -39,7 +30,5 @@ class Segmenter:
         """
         if not len(normalised):
             return np.zeros_like(normalised)
-        _, rows, columns = normalised.shape
-        grid = SquareGrid(rows, columns, row_mm, column_mm, self.engine.network.size)
-        squares = self.engine.run(np.stack([grid.to_square(image) for image in normalised]))
+        grid, squares = self._run(normalised, row_mm, column_mm)
         return np.stack([grid.to_source(square) for square in squares])

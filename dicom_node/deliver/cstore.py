@@ -14,10 +14,9 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node import __version__
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, PermanentError
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
@@ -91,23 +90,6 @@ def send_files(
             association.abort()
 
 
-def echo(peer: Peer) -> None:
-    """Verify the peer by C-ECHO (PS3.4 Annex A).
-
-    Raises
-    ------
-    DestinationUnavailable, DeliveryRefused
-    """
-    association = _associate(peer, {UID(Verification): set(_UNCOMPRESSED)})
-    try:
-        status = association.send_c_echo()
-        if status.get("Status") != 0x0000:
-            raise DestinationUnavailable(f"{peer} did not answer C-ECHO")
-    finally:
-        if association.is_established:
-            association.release()
-
-
 def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
     """SOP classes of the files, each with the transfer syntaxes that may carry them."""
     wanted: defaultdict[UID, set[UID]] = defaultdict(set)
@@ -123,7 +105,8 @@ def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
 
 def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
     ae = AE(peer.calling_ae_title)
-    ae.implementation_version_name = f"DICOM_NODE_{__version__}"[:16]
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_s
     for sop_class, syntaxes in contexts.items():
         for syntax in sorted(syntaxes):  # one context each, so that we choose, not the peer

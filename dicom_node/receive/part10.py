@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dicom_node import __version__
-
-IMPLEMENTATION_CLASS_UID = "2.25.242175846409991003183301397226803548213"
-IMPLEMENTATION_VERSION_NAME = f"DICOM_NODE_{__version__}"[:16]
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _PREAMBLE = bytes(128) + b"DICM"
 # Preamble, prefix, and the group length element: tag, VR, length 4, value

@@ -13,6 +13,8 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from dicom_node.durable import flush_folder
+
 _BATCH = 64
 
 
@@ -39,12 +41,3 @@ class PartNames:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
         flush_folder(self._folder)
         self._ready.extend(made)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import structlog
 from pynetdicom import AE
 
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive.admission import Load
 from dicom_node.receive.connection import Connection, Service
 from dicom_node.receive.instance import StoredInstance
-from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.upper_layer import Address
 from dicom_node.settings import Receive

@@ -27,12 +27,13 @@ from pathlib import Path
 
 import structlog
 
+from dicom_node.durable import flush_folder
 from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.receive.header import Header, is_uid
 from dicom_node.receive.instance import Incoming
 from dicom_node.receive.part10 import AETitles, data_set_offset, read_file_meta, read_titles
 from dicom_node.receive.part_file import PartFile, storage_errors_told
-from dicom_node.receive.part_names import PartNames, flush_folder
+from dicom_node.receive.part_names import PartNames
 from dicom_node.receive.status import Status
 
 _MB = 1 << 20

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
+from dicom_node.durable import flush_folder
 from dicom_node.results.picture import Picture, png
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
 
@@ -46,7 +47,7 @@ def publish(made: Mapping[Kind, Dataset], picture: Picture, folder: Path, prove:
         raise
     for part in parts.values():
         part.replace(part.with_suffix(""))
-    sync_folder(folder)
+    flush_folder(folder)
     objects = tuple(
         result_object(kind, dataset, folder / names[kind.value]) for kind, dataset in made.items()
     )
@@ -80,12 +81,3 @@ def write_durably(dataset: Dataset, path: Path) -> None:
         dataset.save_as(file, enforce_file_format=True)
         file.flush()
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

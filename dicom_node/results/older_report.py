@@ -9,7 +9,8 @@ from __future__ import annotations
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 
-from dicom_node.results.files import result_object, sync_folder, write_durably
+from dicom_node.durable import flush_folder
+from dicom_node.results.files import result_object, write_durably
 from dicom_node.results.identity import any_character_set
 from dicom_node.results.provenance import hashed_uid
 from dicom_node.results.result_set import Kind, ResultObject
@@ -46,5 +47,5 @@ def make_older_report(report: ResultObject, sop_class_uid: str) -> ResultObject:
     part = path.with_name(f"{path.name}.part")
     write_durably(dataset, part)
     part.replace(path)
-    sync_folder(path.parent)
+    flush_folder(path.parent)
     return result_object(Kind.SR, dataset, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,14 +150,3 @@ def frames_of(path: Path, header: Dataset) -> list[Frame]:
     if frames is None or described != frames:
         raise SeriesRefused(f"{path.name} describes {described} of its {frames} frames")
     return [Frame(path, header, index) for index in range(described)]
-
-
-def read_frames(paths: Iterable[Path]) -> list[Frame]:
-    """Read the headers of a series' files.
-
-    Raises
-    ------
-    SeriesRefused
-        Names the first file that cannot be read.
-    """
-    return [frame for path in paths for frame in frames_of(path, read_header(path))]

@@ -28,7 +28,7 @@ from dicom_node.phantom.scan import scan_phantom
 from dicom_node.series.find import find_series
 from dicom_node.settings import Settings
 from dicom_node.trial.archive import Archive
-from dicom_node.workflow.ledger import Entry, Ledger, State
+from dicom_node.workflow.ledger import ENDED, Entry, Ledger, State
 
 START_TIMEOUT_S = 60.0
 RESULT_TIMEOUT_S = 600.0
@@ -220,7 +220,7 @@ def _wait(book: Path) -> Entry:
         deadline = time.monotonic() + RESULT_TIMEOUT_S
         while time.monotonic() < deadline:
             for entry in ledger.entries():
-                if entry.state in (State.DONE, State.SKIPPED, State.UNDELIVERED):
+                if entry.state in ENDED:
                     return entry
             time.sleep(0.1)
     finally:

@@ -34,6 +34,9 @@ class State(StrEnum):
     UNDELIVERED = "undelivered"
 
 
+ENDED = frozenset((State.DONE, State.SKIPPED, State.UNDELIVERED))
+
+
 class Sent(StrEnum):
     """Where a delivery is."""
 
@@ -180,7 +183,7 @@ class Ledger:
         """Whether a job was entered and nothing is left to do for it."""
         query = sa.select(_jobs.c.state).where(_jobs.c.job_id == job_id)
         with self._engine.connect() as connection:
-            return connection.scalar(query) in (State.DONE, State.SKIPPED, State.UNDELIVERED)
+            return connection.scalar(query) in ENDED
 
     def earlier_result(self, job_id: str) -> Path | None:
         """Folder of the result that came before this job's for the same series."""

@@ -81,7 +81,8 @@ class SeriesJob:
         -------
         The job's id.
         """
-        job_id = f"{series_instance_uid}-{_digest(paths)}"
+        digest = _digest(paths)
+        job_id = f"{series_instance_uid}-{digest}"
         if self._ledger.has_ended(job_id):  # after a restart, every series in the spool comes again
             return job_id
         job = Job(
@@ -89,7 +90,7 @@ class SeriesJob:
             series_instance_uid=series_instance_uid,
             called_ae_title=called_ae_title,
             paths=[str(path) for path in paths],
-            folder=str(self._folder / series_instance_uid / _digest(paths)),
+            folder=str(self._folder / series_instance_uid / digest),
         )
         if self._ledger.open_job(job_id, series_instance_uid, len(paths)):
             log.info("series_complete", series=series_instance_uid, instances=len(paths))

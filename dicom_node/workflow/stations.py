@@ -109,7 +109,7 @@ class Stations:
             log.exception("analysis_crashed")
             cause = f"an error of the program ({type(error).__name__}); its log says where"
             worked = self._fail(selected.frames, pipeline, cause, folder, made_at, predecessor)
-        worked = replace(worked, timings_s={**timings, **worked.timings_s})
+        worked = replace(worked, timings_s=timings)
         write_summary(folder, selected.frames[0].header, selection, worked, self.bundles[pipeline.bundle])
         return worked
 

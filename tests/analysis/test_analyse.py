@@ -15,10 +15,10 @@ import pytest
 from dicom_node.analysis.analyse import analyse
 from dicom_node.analysis.bundle import Bundle, load_bundle
 from dicom_node.series.geometry import order_stack
-from dicom_node.series.headers import read_frames
 from dicom_node.series.read import read_volume
 from dicom_node.series.volume import Contrast, MRVolume
 from tests.series.test_geometry import ORIENTATIONS
+from tests.support.frames import read_frames
 from tests.support.spot import Spot, affine_of, image_spot
 
 

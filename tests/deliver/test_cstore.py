@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, EnhancedSRStorage, Verification
 
-from dicom_node.deliver.cstore import Peer, echo, send_files
+from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
 from dicom_node.phantom.mr_series import Storage
@@ -66,7 +66,6 @@ def storescp(folder: Path, *faults: str) -> Iterator[Peer]:
 def test_storescp_gets_the_bytes_of_every_file(paths: list[Path], tmp_path: Path) -> None:
     with storescp(tmp_path / "peer") as peer:
         assert list(send_files(peer, paths)) == paths
-        echo(peer)
     received = {pydicom.dcmread(p).SOPInstanceUID: p for p in (tmp_path / "peer").iterdir()}
     for path in paths:
         sent = pydicom.dcmread(path)

@@ -14,8 +14,9 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from dicom_node.errors import InstanceRefused, StorageExhausted
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.receive.instance import Incoming, StoredInstance
-from dicom_node.receive.part10 import IMPLEMENTATION_CLASS_UID, AETitles
+from dicom_node.receive.part10 import AETitles
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.status import Status
 from tests.receive.images import SERIES, STUDY, data_set_of, encode, mr_image

@@ -13,11 +13,11 @@ import pytest
 from dicom_node.results.result_set import Kind
 from dicom_node.series.find import find_series
 from dicom_node.series.geometry import order_stack
-from dicom_node.series.headers import read_frames
 from dicom_node.series.read import read_volume
 from dicom_node.series.stacks import split_stacks
 from dicom_node.series.volume import Contrast
 from tests.results.result_cases import Case, dciodvfy, findings_of, path_of, read_with_dcmqi, run
+from tests.support.frames import read_frames
 
 
 @pytest.mark.data

@@ -24,11 +24,11 @@ from pydicom.uid import (
 from dicom_node.errors import SeriesRefused
 from dicom_node.phantom.mr_series import Storage
 from dicom_node.series.geometry import order_stack
-from dicom_node.series.headers import read_frames
 from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
 from dicom_node.series.orientation import turn_to_display
 from dicom_node.series.pixels import read_voxels
 from tests.series.test_geometry import ORIENTATIONS
+from tests.support.frames import read_frames
 from tests.support.spot import affine_of, image_spot
 
 SHAPE = (4, 20, 16)

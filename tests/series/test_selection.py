@@ -14,10 +14,11 @@ from pydicom import Dataset
 from dicom_node.phantom.mr_series import FLAIR, T1CE, Acquisition, mr_series
 from dicom_node.series.contrast import contrast_of
 from dicom_node.series.find import find_series
-from dicom_node.series.headers import Frame, frames_of, read_frames
+from dicom_node.series.headers import Frame, frames_of
 from dicom_node.series.selection import Outcome, Selection, select
 from dicom_node.series.volume import Contrast, Plane
 from dicom_node.settings import Match, Pipeline
+from tests.support.frames import read_frames
 from tests.support.spot import affine_of, image_spot
 
 SHAPE = (12, 20, 16)

@@ -16,11 +16,9 @@ from typing import TypeVar
 
 import pytest
 
-from dicom_node.workflow.ledger import Entry, Ledger, State
+from dicom_node.workflow.ledger import ENDED, Entry, Ledger
 
 T = TypeVar("T")
-
-ENDED = (State.DONE, State.SKIPPED, State.UNDELIVERED)
 
 
 def need(program: str) -> str:
