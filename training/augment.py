@@ -26,14 +26,18 @@ def _placement(size: int, recipe: AugmentRecipe, random: np.random.Generator) ->
 
 def _appearance(image: Image, recipe: AugmentRecipe, random: np.random.Generator) -> Image:
     size = image.shape[0]
+    if random.random() < recipe.alone:
+        image = np.repeat(image[:, :, image.shape[2] // 2, None], image.shape[2], axis=2)
+    elif random.random() < 0.5:  # feet first or head first
+        image = image[:, :, ::-1]
     image = image ** np.float32(np.exp(random.uniform(-recipe.gamma, recipe.gamma)))
     image = image * np.float32(1.0 + random.uniform(-recipe.contrast, recipe.contrast))
     if recipe.bias_field > 0:
         knots = random.uniform(-recipe.bias_field, recipe.bias_field, (4, 4)).astype(np.float32)
-        image = image * (1.0 + cv2.resize(knots, (size, size), interpolation=cv2.INTER_CUBIC))
+        image = image * (1.0 + cv2.resize(knots, (size, size), interpolation=cv2.INTER_CUBIC)[..., None])
     if recipe.blur_pixels > 0 and random.random() < 0.5:
         sigma = random.uniform(0.1, max(0.1, recipe.blur_pixels))
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32).reshape(image.shape)
     if recipe.noise > 0:
         sigma = random.uniform(0.0, recipe.noise)
         image = image + np.float32(sigma) * random.standard_normal(image.shape, dtype=np.float32)
@@ -43,12 +47,12 @@ def _appearance(image: Image, recipe: AugmentRecipe, random: np.random.Generator
 def augment(
     image: Image, mask: Image, recipe: AugmentRecipe, random: np.random.Generator
 ) -> tuple[Image, Image]:
-    """Return a changed copy of a slice, (size, size) in 0..1, and its mask of 0 and 1, moved alike."""
+    """Return a changed copy of a slice, (size, size, channels) in 0..1, and its mask, moved alike."""
     size = image.shape[0]
     matrix = _placement(size, recipe, random)
     moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
     moved_mask = cv2.warpAffine(mask, matrix, (size, size), flags=cv2.INTER_LINEAR)
     return (
-        _appearance(np.asarray(moved, np.float32), recipe, random),
+        _appearance(np.asarray(moved, np.float32).reshape(image.shape), recipe, random),
         np.asarray(moved_mask >= 0.5, np.float32),
     )

@@ -52,13 +52,18 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]
         """Choose (set, slice) pairs, shuffled."""
         random = np.random.default_rng((self._recipe.fit.seed, self._epoch))
         patients = self._sets[0]
-        tumour, empty = np.flatnonzero(patients.tumour), np.flatnonzero(~patients.tumour)
-        wanted = min(len(empty), round(self._recipe.data.empty_per_tumour * len(tumour)))
-        own = np.concatenate([tumour, random.choice(empty, wanted, replace=False)])
-        pairs = np.stack([np.zeros_like(own), own], axis=1)
+        drawn = []
+        for number, source in enumerate(self._recipe.data.sources):
+            own = patients.source == number
+            for kind, times in ((patients.tumour, source.tumour), (~patients.tumour, source.empty)):
+                slices = np.flatnonzero(own & kind)
+                whole, rest = divmod(round(times * len(slices)), max(1, len(slices)))
+                drawn += [slices] * whole + [random.choice(slices, rest, replace=False)]
+        chosen = np.concatenate(drawn)
+        pairs = np.stack([np.zeros_like(chosen), chosen], axis=1)
         if len(self._sets) > 1:
             share = self._recipe.data.phantom.share
-            count = round(len(own) * share / (1 - share))
+            count = round(len(chosen) * share / (1 - share))
             synthetic = random.integers(0, len(self._sets[1]), count)
             pairs = np.concatenate([pairs, np.stack([np.ones_like(synthetic), synthetic], axis=1)])
         random.shuffle(pairs)
@@ -75,7 +80,7 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]
             source = self._sets[which]
             random = np.random.default_rng((self._recipe.fit.seed, self._epoch, position))
             image, mask = augment(
-                source.images[number].astype(np.float32),
+                source.channels(number, self._recipe.data.context),
                 source.masks[number].astype(np.float32),
                 self._recipe.augment,
                 random,
@@ -83,7 +88,7 @@ class EpochBatches(keras.utils.PyDataset):  # type: ignore[misc]
             images.append(image)
             masks.append(mask)
             tumour.append(source.tumour[number])
-        return np.stack(images)[..., None], _target(self._recipe, np.stack(masks), np.asarray(tumour))
+        return np.stack(images), _target(self._recipe, np.stack(masks), np.asarray(tumour))
 
 
 class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -97,7 +102,9 @@ class ValidationBatches(keras.utils.PyDataset):  # type: ignore[misc]
         return -(-len(self._slices) // self._batch)
 
     def __getitem__(self, index: int) -> Batch:
-        part = slice(index * self._batch, (index + 1) * self._batch)
-        images = self._slices.images[part].astype(np.float32)[..., None]
+        first = index * self._batch
+        part = slice(first, min(first + self._batch, len(self._slices)))
+        context = self._recipe.data.context
+        images = np.stack([self._slices.channels(n, context) for n in range(part.start, part.stop)])
         masks = self._slices.masks[part].astype(np.float32)
         return images, _target(self._recipe, masks, self._slices.tumour[part])

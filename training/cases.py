@@ -1,8 +1,9 @@
 """Labelled volumes from a folder with an ``index.csv``.
 
-The columns used are ``image`` and ``mask`` (files relative to the folder), ``patient``, ``slice``
-(a whole number that orders the slices of a patient) and ``split``. Slices of a patient stay
-together, as a volume, because the intensities are normalised by volume.
+The columns used are ``image`` and ``mask`` (files relative to the folder), ``split``, ``patient``,
+``exam`` (where a patient has several) and ``slice`` (a whole number that orders the slices of an
+exam). Slices of an exam stay together, as a volume, because the intensities are normalised by
+volume. Without a column ``patient`` every slice is a volume of its own.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import ConfigurationError
 
-COLUMNS = ("image", "mask", "patient", "slice", "split")
+COLUMNS = ("image", "mask", "split")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One patient.
+    """One volume.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ def data_folder() -> Path:
     return Path(os.environ.get("DICOM_NODE_DATA", "../shared/data"))
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
+def _read_image(path: Path) -> NDArray[np.uint8 | np.uint16]:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ConfigurationError(f"{path}, which the index names, is missing or is no image")
@@ -59,7 +60,7 @@ def _read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def read_cases(folder: Path, split: str) -> Iterator[Case]:
-    """Yield the patients of a split, in the order of their names.
+    """Yield the volumes of a split, in the order of their patients' names.
 
     Raises
     ------
@@ -77,15 +78,15 @@ def read_cases(folder: Path, split: str) -> Iterator[Case]:
     absent = [column for column in COLUMNS if rows and column not in rows[0]]
     if absent:
         raise ConfigurationError(f"{index} lacks the column(s) {', '.join(absent)}")
-    by_patient: dict[str, list[dict[str, str]]] = defaultdict(list)
+    by_volume: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         if row["split"] == split:
-            by_patient[row["patient"]].append(row)
-    if not by_patient:
+            by_volume[row.get("patient", row["image"]), row.get("exam", "")].append(row)
+    if not by_volume:
         known = ", ".join(sorted({row["split"] for row in rows})) or "no rows at all"
         raise ConfigurationError(f"{index} has no slices of split {split!r}; it has {known}")
-    for patient in sorted(by_patient):
-        slices = sorted(by_patient[patient], key=lambda row: int(row["slice"]))
+    for patient, exam in sorted(by_volume):
+        slices = sorted(by_volume[patient, exam], key=lambda row: int(row.get("slice", 0)))
         images = [_read_image(folder / row["image"]) for row in slices]
         masks = [_read_image(folder / row["mask"]) > 0 for row in slices]
         yield Case(patient, np.stack(images).astype(np.float32), np.stack(masks))

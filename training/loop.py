@@ -18,7 +18,7 @@ import structlog
 from dicom_node.errors import ConfigurationError
 from training.batches import EpochBatches, ValidationBatches
 from training.losses import PooledDice, dice_and_cross_entropy_loss, dice_loss
-from training.networks import build, take_over, with_localisation, without_localisation
+from training.networks import build, take_over, take_over_imagenet, with_localisation, without_localisation
 from training.plots import loss_curves
 from training.recipe import Recipe
 from training.slices import SliceSet
@@ -68,8 +68,11 @@ def _is_over(recipe: Recipe, scores: list[float], until: int | None) -> bool:
 
 def _started(recipe: Recipe) -> keras.Model:
     """Build the network, with the weights of an earlier one where the recipe names it."""
-    model = build(recipe.network, recipe.data.size)
+    model = build(recipe.network, recipe.data)
     if recipe.network.start is None:
+        return model
+    if recipe.network.start == "imagenet":
+        log.info("started", weights="imagenet", layers=take_over_imagenet(model))
         return model
     path = Path(recipe.network.start)
     if not path.is_file():

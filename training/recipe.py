@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.phantom.brain import PhantomContrast
 from dicom_node.series.normalisation import PercentileRule
+from dicom_node.series.volume import Plane
 from dicom_node.toml_file import read_toml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -25,10 +27,18 @@ class NetworkRecipe(_Table):
     Attributes
     ----------
     start : a ``.keras`` file of an earlier run, relative to the working folder; the layers from the
-        input on begin with its weights, as far as their shapes agree
+        input on begin with its weights, as far as their shapes agree. Or ``imagenet``, for a network
+        with EfficientNet-Lite0.
     """
 
-    name: Literal["thesis_detector", "thesis_unet", "resnet50_unet", "unet_detector"]
+    name: Literal[
+        "thesis_detector",
+        "thesis_unet",
+        "resnet50_unet",
+        "unet_detector",
+        "efficientnet_unet",
+        "efficientnet_detector",
+    ]
     arguments: dict[str, float | int | list[int]] = {}
     start: str | None = None
 
@@ -38,14 +48,32 @@ class PhantomRecipe(_Table):
 
     Attributes
     ----------
-    heads : how many are made; every third has no lesion
+    heads : how many are made; every other has no lesion
     first_seed : of the first; the seeds below 1000 are kept for tests
     share : of the slices of an epoch
+    contrast : of the heads
+    planes : in which they are cut, head by head in turn
     """
 
+    contrast: PhantomContrast = "FLAIR"
+    planes: tuple[Plane, ...] = (Plane.AXIAL,)
     heads: Annotated[int, Field(ge=0)] = 0
     first_seed: Annotated[int, Field(ge=1000)] = 1000
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class SourceRecipe(_Table):
+    """One data set among those that a network is shown.
+
+    Attributes
+    ----------
+    folder : under the data folder, with an ``index.csv``
+    tumour, empty : how often a slice with and one without tumour is drawn in an epoch, on average
+    """
+
+    folder: str
+    tumour: Annotated[float, Field(gt=0)] = 1.0
+    empty: Annotated[float, Field(ge=0)] = 1.0
 
 
 class DataRecipe(_Table):
@@ -53,14 +81,14 @@ class DataRecipe(_Table):
 
     Attributes
     ----------
-    folder : under the data folder, with an ``index.csv``
+    sources : the data sets
     size : side of the square in pixels
-    empty_per_tumour : slices without tumour drawn per slice with tumour in every epoch
+    context : how many neighbours on either side a slice is shown with, as channels
     """
 
-    folder: str
+    sources: Annotated[list[SourceRecipe], Field(min_length=1)]
     size: Annotated[int, Field(ge=32, le=1024)]
-    empty_per_tumour: Annotated[float, Field(gt=0)] = 1.0
+    context: Annotated[int, Field(ge=0, le=1)] = 0
     normalisation: PercentileRule = PercentileRule()
     phantom: PhantomRecipe = PhantomRecipe()
 
@@ -77,6 +105,7 @@ class AugmentRecipe(_Table):
     bias_field : amplitude of a smooth multiplicative field
     noise : largest standard deviation of added Gaussian noise
     blur_pixels : largest sigma of a Gaussian blur, given to half of the slices
+    alone : chance that a slice has itself for neighbours, as a single picture has
     """
 
     flip: Fraction = 0.0
@@ -88,6 +117,7 @@ class AugmentRecipe(_Table):
     bias_field: Fraction = 0.0
     noise: Fraction = 0.0
     blur_pixels: Annotated[float, Field(ge=0, le=5)] = 0.0
+    alone: Fraction = 0.0
 
 
 class FitRecipe(_Table):

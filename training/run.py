@@ -46,13 +46,13 @@ def run_training(recipe_file: Path, folder: Path, data: Path | None, until: int 
     """Train by a recipe into a run folder; see :mod:`training.loop` for what it will hold."""
     cv2.setNumThreads(1)  # the cores belong to the network
     recipe = read_recipe(recipe_file)
-    source = data or data_folder() / recipe.data.folder
+    folders = [data or data_folder() / source.folder for source in recipe.data.sources]
     size, rule = recipe.data.size, recipe.data.normalisation
-    patients = prepare(read_cases(source, "train"), size, rule)
-    cases = list(read_cases(source, "val"))
-    validation = prepare(cases, size, rule)
+    patients = prepare([read_cases(folder, "train") for folder in folders], size, rule)
+    cases = [case for folder in folders for case in read_cases(folder, "val")]
+    validation = prepare([cases], size, rule)
     wants_phantoms = recipe.data.phantom.heads > 0 and recipe.data.phantom.share > 0
-    phantoms = prepare(phantom_cases(recipe.data.phantom), size, rule) if wants_phantoms else None
+    phantoms = prepare([phantom_cases(recipe.data.phantom)], size, rule) if wants_phantoms else None
     log.info("prepared", training=len(patients), validation=len(validation), phantoms=len(phantoms or ()))
     model = train(recipe, folder, patients, phantoms, validation, until)
     result = _threshold(model, recipe, cases, validation)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.phantom.brain import brain_phantom
 from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
+from dicom_node.series.volume import Plane
 from training.cases import Case
 from training.recipe import PhantomRecipe
+
+# shape and spacing of synthetic heads: as axial series have them, and fine enough to be cut otherwise
+AXIAL = ((24, 256, 256), (5.0, 0.9, 0.9))
+FINE = ((128, 176, 176), (1.4, 1.3, 1.3))
 
 
 @dataclass(frozen=True)
@@ -23,14 +29,25 @@ class SliceSet:
     images : float16, (n, size, size), 0 to 1
     masks : uint8, same shape, 0 or 1
     tumour : bool, (n,); told by the source mask, which resizing may lose
+    volume : int32, (n,); slices with the same number are neighbours, in order
+    source : int32, (n,); which data set
     """
 
     images: NDArray[np.float16]
     masks: NDArray[np.uint8]
     tumour: NDArray[np.bool_]
+    volume: NDArray[np.int32]
+    source: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.tumour)
+
+    def channels(self, number: int, context: int) -> NDArray[np.float32]:
+        """Give a slice between its neighbours, (size, size, 2 * context + 1); ends are repeated."""
+        wanted = np.arange(number - context, number + context + 1).clip(0, len(self) - 1)
+        same = self.volume[wanted] == self.volume[number]
+        chosen = np.where(same, wanted, number)
+        return np.moveaxis(self.images[chosen], 0, -1).astype(np.float32)
 
 
 def grid_of(shape: tuple[int, ...], size: int) -> SquareGrid:
@@ -38,21 +55,48 @@ def grid_of(shape: tuple[int, ...], size: int) -> SquareGrid:
     return SquareGrid(rows=shape[-2], columns=shape[-1], row_mm=1.0, column_mm=1.0, size=size)
 
 
-def prepare(cases: Iterable[Case], size: int, rule: PercentileRule) -> SliceSet:
+def prepare(sources: Iterable[Iterable[Case]], size: int, rule: PercentileRule) -> SliceSet:
     """Normalise each case as a volume and bring its slices to squares, as the node does."""
     images, masks, tumour = [], [], []
-    for case in cases:
-        grid = grid_of(case.voxels.shape, size)
-        for image, mask in zip(normalise(case.voxels, rule), case.mask, strict=True):
-            images.append(grid.to_square(image).astype(np.float16))
-            masks.append((grid.to_square(mask.astype(np.float32)) >= 0.5).astype(np.uint8))
-        tumour.append(case.has_tumour)
-    return SliceSet(np.stack(images), np.stack(masks), np.concatenate(tumour))
+    lengths: list[tuple[int, int]] = []  # of each volume: which source, how many slices
+    for source, cases in enumerate(sources):
+        for case in cases:
+            grid = grid_of(case.voxels.shape, size)
+            for image, mask in zip(normalise(case.voxels, rule), case.mask, strict=True):
+                images.append(grid.to_square(image).astype(np.float16))
+                masks.append((grid.to_square(mask.astype(np.float32)) >= 0.5).astype(np.uint8))
+            tumour.append(case.has_tumour)
+            lengths.append((source, len(case.mask)))
+    origin, counts = np.array(lengths, np.int32).T
+    return SliceSet(
+        np.stack(images),
+        np.stack(masks),
+        np.concatenate(tumour),
+        volume=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        source=np.repeat(origin, counts),
+    )
+
+
+def _cut(volume: NDArray[Any], plane: Plane) -> NDArray[Any]:
+    """Bring a head's (slices from the feet, rows from the front, columns from the right) to a plane.
+
+    Rows and columns are those that the node gives every series of that plane.
+    """
+    if plane is Plane.CORONAL:
+        return volume[::-1].transpose(1, 0, 2)
+    if plane is Plane.SAGITTAL:
+        return volume[::-1].transpose(2, 0, 1)
+    return volume
 
 
 def phantom_cases(recipe: PhantomRecipe) -> Iterable[Case]:
-    """Yield the synthetic heads of a recipe, every third without a lesion."""
+    """Yield the synthetic heads of a recipe, every other without a lesion."""
     for number in range(recipe.heads):
-        seed = recipe.first_seed + number
-        phantom = brain_phantom(seed, lesion=number % 3 != 2)
-        yield Case(f"phantom-{seed}", phantom.voxels, phantom.lesion)
+        seed, plane = recipe.first_seed + number, recipe.planes[number // 2 % len(recipe.planes)]
+        sampling = AXIAL if plane is Plane.AXIAL else FINE
+        phantom = brain_phantom(seed, *sampling, contrast=recipe.contrast, lesion=number % 2 == 0)
+        step = 1 if plane is Plane.AXIAL else 4  # of the fine slices, a fourth
+        voxels, mask = _cut(phantom.voxels, plane)[::step], _cut(phantom.lesion, plane)[::step]
+        inside = np.flatnonzero((voxels > 0.2 * voxels.max()).mean(axis=(1, 2)) > 0.05)
+        part = slice(inside[0], inside[-1] + 1)
+        yield Case(f"phantom-{seed}", voxels[part], mask[part])

@@ -1,4 +1,4 @@
-"""A synthetic FLAIR-like head with one lesion whose place and volume are known.
+"""A synthetic head, FLAIR-like or T1 post-contrast-like, with one lesion of known place and volume.
 
 It stands in for a patient where none may be used: in the self-test, the demonstration, the
 stored reference of a bundle, and as a small part of the training data. Nothing in it comes from
@@ -8,6 +8,7 @@ an image of a person. It looks like a head, and measures like one; it is no mode
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 Volume = NDArray[np.float32]
+PhantomContrast = Literal["FLAIR", "T1CE"]
 
 HALF_HEAD_MM = (70.0, 88.0, 74.0)  # left-right, front-back, centre to vertex
 BELOW_MM = 150.0  # below its centre the head narrows more slowly: there is a neck
@@ -110,12 +112,17 @@ def _head_depth(frame: _Frame, random: np.random.Generator) -> Volume:
     return depth
 
 
-def _tissue(frame: _Frame, depth: Volume, random: np.random.Generator) -> tuple[Volume, Volume]:
+def _tissue(
+    frame: _Frame, depth: Volume, contrast: PhantomContrast, random: np.random.Generator
+) -> tuple[Volume, Volume]:
     """Signal of a healthy head, and the depth in mm below the surface of its brain."""
     white = random.uniform(0.34, 0.42)
     grey = white * random.uniform(1.15, 1.3)
     fluid = white * random.uniform(0.25, 0.45)
     fat = random.uniform(0.7, 1.5)
+    if contrast == "T1CE":
+        white *= 1.4
+        grey = white - (grey - white)
     brain_depth = depth - np.float32(SCALP_MM + BONE_MM + CSF_MM)
 
     folds = frame.smooth(9.0)
@@ -181,11 +188,20 @@ def _lesion_weight(frame: _Frame, brain_depth: Volume, random: np.random.Generat
     return weight
 
 
+def _core(weight: Volume, spacing_mm: tuple[float, float, float], seed: int) -> Volume:
+    """How much less the middle of an enhancing lesion shines; one in three enhances throughout."""
+    random = np.random.default_rng((seed, 1))
+    rim_mm, fall = random.uniform(3.0, 8.0), random.choice([0.0, 0.5, 0.7])
+    depth_mm = ndimage.distance_transform_edt(weight >= 0.5, sampling=spacing_mm)
+    return np.float32(fall) * _step(np.asarray(depth_mm) - rim_mm, 2.0)
+
+
 def brain_phantom(
     seed: int,
     shape: tuple[int, int, int] = (24, 256, 256),
     spacing_mm: tuple[float, float, float] = (5.0, 0.9, 0.9),
     *,
+    contrast: PhantomContrast = "FLAIR",
     lesion: bool = True,
     noise: float | None = None,
 ) -> Phantom:
@@ -200,6 +216,7 @@ def brain_phantom(
     seed : which head
     shape : (slices, rows, columns)
     spacing_mm : distance between neighbouring (slices, rows, columns)
+    contrast : ``T1CE`` is T1-weighted with contrast medium: the lesion is bright, most with a dark core
     lesion : whether there is one; the head is the same without it
     noise : standard deviation of the receiver's noise as a fraction of the unit signal
         (white matter has about 0.4); drawn from 0.006 to 0.02 when not given
@@ -207,7 +224,7 @@ def brain_phantom(
     random = np.random.default_rng(seed)
     frame = _Frame(shape, spacing_mm, random)
     depth = _head_depth(frame, random)
-    signal, brain_depth = _tissue(frame, depth, random)
+    signal, brain_depth = _tissue(frame, depth, contrast, random)
     _face_and_base(frame, signal, random)
 
     # drawn in any case, so that the head is the same with and without the lesion
@@ -215,7 +232,10 @@ def brain_phantom(
     brightness = random.uniform(0.68, 0.9)
     inhomogeneity = 0.05 * frame.smooth(10.0)
     if lesion:
-        signal += (brightness + inhomogeneity - signal) * weight
+        inside = brightness + inhomogeneity
+        if contrast == "T1CE":
+            inside = inside * 1.25 - _core(weight, spacing_mm, seed)
+        signal += (inside - signal) * weight
     mask = weight >= 0.5 if lesion else np.zeros(shape, bool)
 
     signal *= _step(depth, 1.2)

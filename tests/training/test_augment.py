@@ -27,9 +27,8 @@ def recipe(task="segmenter", augment=STRONG, share=0.0):
             "task": task,
             "network": {"name": "thesis_unet"},
             "data": {
-                "folder": "none",
+                "sources": [{"folder": "none", "empty": 0.125}],
                 "size": 32,
-                "empty_per_tumour": 0.5,
                 "phantom": {"heads": 1, "share": share},
             },
             "fit": {"loss": "dice", "epochs": 1, "batch": 8},
@@ -40,9 +39,9 @@ def recipe(task="segmenter", augment=STRONG, share=0.0):
 
 @pytest.fixture
 def block():
-    image = np.zeros((64, 64), np.float32)
+    image = np.zeros((64, 64, 1), np.float32)
     image[20:30, 10:25] = 0.8
-    return image, (image > 0).astype(np.float32)
+    return image, (image[..., 0] > 0).astype(np.float32)
 
 
 def slice_set(count, tumours):
@@ -50,7 +49,7 @@ def slice_set(count, tumours):
     tumour = np.arange(count) < tumours
     masks = np.zeros((count, 32, 32), np.uint8)
     masks[tumour, 8:16, 8:16] = 1
-    return SliceSet(images, masks, tumour)
+    return SliceSet(images, masks, tumour, np.arange(count) // 10, np.zeros(count, int))
 
 
 def test_without_any_range_a_slice_stays_as_it_is(block):
@@ -69,7 +68,7 @@ def test_image_and_mask_move_together(block):
     place = AugmentRecipe(flip=0.5, rotate_degrees=30, scale=0.2, shift=0.1)
     for seed in range(10):
         image, mask = augment(*block, place, np.random.default_rng(seed))
-        np.testing.assert_array_equal(mask > 0, image >= 0.4)
+        np.testing.assert_array_equal(mask > 0, image[..., 0] >= 0.4)
 
 
 def test_values_stay_between_0_and_1(block):

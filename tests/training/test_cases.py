@@ -32,8 +32,8 @@ def test_a_missing_index_is_refused_with_the_remedy(tmp_path):
 
 
 def test_a_missing_column_is_named(tmp_path):
-    (tmp_path / "index.csv").write_text("image,mask,patient,split\na,b,c,train\n")
-    with pytest.raises(ConfigurationError, match=r"lacks the column\(s\) slice"):
+    (tmp_path / "index.csv").write_text("image,patient,split\na,c,train\n")
+    with pytest.raises(ConfigurationError, match=r"lacks the column\(s\) mask"):
         next(read_cases(tmp_path, "train"))
 
 
@@ -50,13 +50,38 @@ def test_the_data_folder_comes_from_the_environment(monkeypatch, tmp_path):
 
 
 def test_prepared_slices_are_squares_of_the_whole_volumes_scale(small_data):
-    slices = prepare(read_cases(small_data, "train"), 32, PercentileRule())
+    slices = prepare([read_cases(small_data, "train")], 32, PercentileRule())
     assert slices.images.shape == slices.masks.shape == (32, 32, 32)
     assert slices.images.min() == 0
     assert slices.images.max() == 1
     assert 0 < slices.tumour.sum() < 32
 
 
-def test_every_third_phantom_has_no_lesion():
+def test_every_other_phantom_has_no_lesion():
     cases = list(phantom_cases(PhantomRecipe(heads=3, share=0.1)))
-    assert [bool(case.mask.any()) for case in cases] == [True, True, False]
+    assert [bool(case.mask.any()) for case in cases] == [True, False, True]
+
+
+def test_phantoms_are_cut_in_the_planes_of_the_recipe():
+    recipe = PhantomRecipe(heads=6, share=0.1, contrast="T1CE", planes=("AXIAL", "CORONAL", "SAGITTAL"))
+    axial, _, coronal, _, sagittal, _ = phantom_cases(recipe)
+    assert axial.voxels.shape[1:] == (256, 256)
+    assert coronal.voxels.shape[1:] == sagittal.voxels.shape[1:] == (128, 176)
+    assert coronal.mask.any()
+    assert sagittal.mask.any()
+
+
+def test_without_patients_every_slice_is_a_volume_of_its_own(small_data, tmp_path):
+    for name in ("p0_4.png", "p0_5.png"):
+        for file in (name, f"m{name}"):
+            (tmp_path / file).write_bytes((small_data / file).read_bytes())
+    rows = "".join(f"{name},m{name},train\n" for name in ("p0_4.png", "p0_5.png"))
+    (tmp_path / "index.csv").write_text("image,mask,split\n" + rows)
+    assert [case.voxels.shape for case in read_cases(tmp_path, "train")] == [(1, 64, 64)] * 2
+
+
+def test_a_slice_stands_between_its_neighbours_and_a_volumes_ends_are_repeated(small_data):
+    slices = prepare([read_cases(small_data, "train")], 32, PercentileRule())
+    first, last = slices.channels(8, 1), slices.channels(15, 1)
+    np.testing.assert_array_equal(first, np.stack([slices.images[n] for n in (8, 8, 9)], axis=-1))
+    np.testing.assert_array_equal(last, np.stack([slices.images[n] for n in (14, 15, 15)], axis=-1))

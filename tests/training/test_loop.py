@@ -26,7 +26,7 @@ task = "segmenter"
 name = "thesis_unet"
 arguments = {base = 4}
 [data]
-folder = "small"
+sources = [{ folder = "small" }]
 size = 32
 [fit]
 loss = "dice_and_cross_entropy"
@@ -44,7 +44,7 @@ task = "detector"
 name = "thesis_detector"
 arguments = {filters = [4, 4, 4, 4], dense = [8, 8, 8], dropout = 0.1}
 [data]
-folder = "small"
+sources = [{ folder = "small" }]
 size = 32
 phantom = {heads = 1, share = 0.1}
 [fit]
