@@ -37,7 +37,7 @@ class _Unpickler(pickle.Unpickler):
             return TYPES[name]
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a file of weights")
 
-    def persistent_load(self, pid: tuple[str, np.dtype[Any], str]) -> str:  # type: ignore[override]
+    def persistent_load(self, pid: tuple[str, np.dtype[Any], str]) -> str:
         _, dtype, key, *_ = pid
         self.types[key] = dtype
         return key
