@@ -115,6 +115,7 @@ def make_bundle(
             version=description.version,
             contrasts=description.contrasts,
             planes=description.planes,
+            finding=description.finding,
             input=description.input,
             detector=in_detector,
             segmenter=in_segmenter,

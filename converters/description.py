@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from converters.errors import ConversionError
 from converters.network import Role
+from dicom_node.analysis.finding_kind import FindingKind
 from dicom_node.analysis.manifest import Probability
 from dicom_node.series.normalisation import PercentileRule
 from dicom_node.series.volume import Contrast, Plane
@@ -32,6 +33,7 @@ class Description(BaseModel):
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
     planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
+    finding: FindingKind = FindingKind()
     input: PercentileRule
     training_data: str
     licence: str

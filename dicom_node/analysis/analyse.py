@@ -75,6 +75,7 @@ def describe(bundle: Bundle, *, segment: str, minimum_lesion_ml: float) -> Algor
             ("segmented slices", segment),
             ("minimum lesion ml", f"{minimum_lesion_ml:g}"),
         ),
+        finding=bundle.manifest.finding,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.analysis.finding_kind import FindingKind
+
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
@@ -17,12 +19,14 @@ class Algorithm:
     name, version : of the bundle
     weights_sha256 : hex digest over the digests of all weight files
     parameters : what decided the outcome, as ordered (name, value) pairs of text
+    finding : what their regions are called
     """
 
     name: str
     version: str
     weights_sha256: str
     parameters: tuple[tuple[str, str], ...] = ()
+    finding: FindingKind = FindingKind()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dicom_node.analysis.finding_kind import FindingKind
 from dicom_node.errors import BundleError
 from dicom_node.series.normalisation import PercentileRule
 from dicom_node.series.volume import Contrast, Plane
@@ -81,6 +82,7 @@ class Manifest(_Table):
     name, version : the bundle; the folder has the same name
     contrasts : MR contrasts it was trained for
     planes : anatomical planes it was trained for
+    finding : what its regions are called
     input : the normalisation of voxels, the same in training and node
     detector, segmenter : Network
     reference : Reference
@@ -93,6 +95,7 @@ class Manifest(_Table):
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
     planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
+    finding: FindingKind = FindingKind()
     input: PercentileRule
     detector: Network
     segmenter: Network
