@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Algorithm:
     version: str
     weights_sha256: str
     parameters: tuple[tuple[str, str], ...] = ()
-    finding: FindingKind = FindingKind()
+    finding: FindingKind = field(default_factory=FindingKind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ def make_capture(picture: Picture, provenance: Provenance, shown: FrameReference
     ----------
     shown : the slice in the picture, if there is one
     """
+    label = provenance.algorithm.finding.label
     ds = Dataset()
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.Modality = "OT"
@@ -26,7 +27,7 @@ def make_capture(picture: Picture, provenance: Provenance, shown: FrameReference
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = None
     ds.BurnedInAnnotation = "NO"
-    ds.DerivationDescription = "Key slice beside its tumour probability map" if shown else "Text"
+    ds.DerivationDescription = f"Key slice beside its {label} probability map" if shown else "Text"
     if shown is not None:
         source = image_reference(shown.sop_class_uid, shown.sop_instance_uid)
         if shown.frame_number is not None:

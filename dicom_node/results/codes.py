@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydicom.sr.coding import Code
 
+from dicom_node.analysis.finding_kind import FindingKind
+
 PRIVATE_SCHEME = "99DICOMNODE"
 """Of the one concept that no public scheme holds (PS3.16 8.2)."""
 
-# what is segmented and reported: CID 7150, CID 7159, CID 4031
+# what is segmented and reported: CID 7150, CID 4031; its type, of CID 7159, is the bundle's
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 BRAIN = Code("12738006", "SCT", "Brain")
 
 # who and with what: CID 7162, CID 100, TID 1204, PS3.16 Annex D
@@ -52,3 +53,8 @@ IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
 MODALITY = Code("121139", "DCM", "Modality")
 FRAME_OF_REFERENCE_UID = Code("112227", "DCM", "Frame of Reference UID")
+
+
+def finding_type(finding: FindingKind) -> Code:
+    """What the bundle says that its regions are."""
+    return Code(finding.type.value, finding.type.scheme, finding.type.meaning)

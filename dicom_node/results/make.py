@@ -114,7 +114,8 @@ def make_failure(
     provenance = Provenance(
         source, algorithm, site_salt, configuration_digest, made_at, outcome=f"failed: {cause}"
     )
-    picture = card("The analysis failed", (cause, "No statement is made about a tumour.", limitations))
+    no_statement = f"No statement is made about any {algorithm.finding.label}."
+    picture = card("The analysis failed", (cause, no_statement, limitations))
     made: dict[Kind, Dataset] = {}
     if Kind.SC in kinds:
         made[Kind.SC] = make_capture(picture, provenance)
@@ -129,5 +130,6 @@ def _analysed(volume: MRVolume) -> str:
 
 
 def _negative_card(findings: Findings, limitations: str) -> Picture:
-    title = "The models disagree" if findings.slice_positive.any() else "No tumour found by the models"
+    label = findings.algorithm.finding.label
+    title = "The models disagree" if findings.slice_positive.any() else f"No {label} found by the models"
     return card(title, (summary(findings), RESEARCH_USE_SENTENCE, limitations))

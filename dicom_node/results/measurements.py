@@ -59,7 +59,8 @@ def measurement_groups(
     groups: list[Group] = []
     for lesion in findings.lesions:
         tracking = TrackingIdentifier(
-            uid=tracking_uid(lesion, provenance), identifier=tracking_identifier(lesion)
+            uid=tracking_uid(lesion, provenance),
+            identifier=tracking_identifier(lesion, findings.algorithm.finding),
         )
         if segmentation is not None:
             groups.append(_volumetric(lesion, tracking, algorithm, segmentation, provenance))
@@ -115,7 +116,7 @@ def _volumetric(
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking,
         referenced_segment=segment,
-        finding_type=codes.NEOPLASM,
+        finding_type=codes.finding_type(provenance.algorithm.finding),
         finding_category=codes.ABNORMAL_STRUCTURE,
         finding_sites=[FindingSite(codes.BRAIN)],
         algorithm_id=algorithm,
@@ -156,7 +157,7 @@ def _planar(
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking,
         referenced_region=region,
-        finding_type=codes.NEOPLASM,
+        finding_type=codes.finding_type(findings.algorithm.finding),
         finding_category=codes.ABNORMAL_STRUCTURE,
         finding_sites=[FindingSite(codes.BRAIN)],
         algorithm_id=algorithm,
@@ -168,7 +169,7 @@ def _detector(
     volume: MRVolume, findings: Findings, provenance: Provenance, algorithm: AlgorithmIdentification
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501: what the detector says of the whole series, shown on its most certain slice."""
-    index = findings.top_slice
+    index, finding = findings.top_slice, findings.algorithm.finding
     rows, columns = volume.shape[1:]
     frame = volume.frames[index]
     # the detector judges a slice, not a place in it: its coordinates are the slice's border
@@ -179,9 +180,9 @@ def _detector(
     )
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=provenance.uid("tracking detector"), identifier="Tumour detector, whole series"
+            uid=provenance.uid("tracking detector"), identifier=f"{finding.title} detector, whole series"
         ),
-        finding_type=codes.NEOPLASM,
+        finding_type=codes.finding_type(finding),
         finding_sites=[FindingSite(codes.BRAIN)],
         algorithm_id=algorithm,
         source_images=[

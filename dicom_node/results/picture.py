@@ -43,7 +43,7 @@ def slice_picture(volume: MRVolume, findings: Findings, index: int) -> Picture:
     page = _page(2 * _PANE)
     panes: tuple[tuple[str, Picture], ...] = (
         ("MRI", np.rint(anatomy).astype(np.uint8)),
-        ("Tumour probability", blended),
+        (f"{findings.algorithm.finding.title} probability", blended),
     )
     for column, (name, image) in enumerate(panes):
         pane = page[_BANNER : _BANNER + _PANE, column * _PANE : (column + 1) * _PANE]

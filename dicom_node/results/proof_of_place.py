@@ -91,7 +91,8 @@ def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings, p
     ResultInvalid
         Names the lesion and what differs.
     """
-    by_name = {f"Lesion {lesion.number}": lesion for lesion in findings.lesions}
+    title = findings.algorithm.finding.title
+    by_name = {f"{title} {lesion.number}": lesion for lesion in findings.lesions}
     outlined: set[str] = set()
     measured: set[str] = set()
     for group in _groups(report):

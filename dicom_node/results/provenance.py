@@ -24,11 +24,7 @@ from dicom_node.results.result_set import Kind
 MANUFACTURER = "dicom-node"
 RESEARCH_USE = "RESEARCH USE ONLY"
 
-_SERIES_DESCRIPTIONS = {
-    Kind.SEG: f"Tumour segmentation, {RESEARCH_USE}",
-    Kind.SC: f"Tumour summary picture, {RESEARCH_USE}",
-    Kind.SR: f"Tumour measurements, {RESEARCH_USE}",
-}
+_NAMES = {Kind.SEG: "segmentation", Kind.SC: "summary picture", Kind.SR: "measurements"}
 _SERIES_OFFSETS = {Kind.SR: 1, Kind.SEG: 2, Kind.SC: 3}
 
 
@@ -174,7 +170,8 @@ def stamp(dataset: Dataset, provenance: Provenance, kind: Kind) -> None:
     dataset.InstanceNumber = 1
     dataset.SeriesInstanceUID = provenance.series_uid(kind)
     dataset.SeriesNumber = _series_number(provenance.source.header, kind)
-    dataset.SeriesDescription = _SERIES_DESCRIPTIONS[kind]
+    title = provenance.algorithm.finding.title
+    dataset.SeriesDescription = f"{title} {_NAMES[kind]}, {RESEARCH_USE}"
     if kind is not Kind.SR:
         # without a body part, the paired-structure condition of Laterality cannot be decided
         dataset.BodyPartExamined = "BRAIN"

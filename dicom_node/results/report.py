@@ -25,6 +25,7 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from dicom_node.analysis.finding_kind import FindingKind
 from dicom_node.analysis.findings import Findings
 from dicom_node.results import codes
 from dicom_node.results.identity import ascii_text
@@ -64,6 +65,7 @@ def make_report(
     comments = (RESEARCH_USE_SENTENCE, summary(findings), limitations, *volume.remarks)
     evaluation = _evaluation(
         codes.ALL_SUCCEEDED_WITH_FINDINGS if found else codes.ALL_SUCCEEDED_WITHOUT_FINDINGS,
+        findings.algorithm.finding,
         tumour,
         comments,
     )
@@ -79,7 +81,7 @@ def make_failed_report(
 ) -> Dataset:
     """Report that there is no result, and why, in plain words; no finding is stated either way."""
     comments = (f"The analysis failed: {cause}", RESEARCH_USE_SENTENCE, limitations)
-    evaluation = _evaluation(codes.ALL_FAILED, None, comments)
+    evaluation = _evaluation(codes.ALL_FAILED, provenance.algorithm.finding, None, comments)
     return _document(provenance, [], evaluation, None, predecessor)
 
 
@@ -157,12 +159,14 @@ def _observer(provenance: Provenance) -> ObservationContext:
     )
 
 
-def _evaluation(outcome: Code, tumour: Code | None, comments: Iterable[str]) -> ContainerContentItem:
+def _evaluation(
+    outcome: Code, kind: FindingKind, tumour: Code | None, comments: Iterable[str]
+) -> ContainerContentItem:
     """The exam as a whole: rows 12 to 14 of TID 1500, which highdicom does not make."""
     contains = RelationshipTypeValues.CONTAINS
     items: list[ContentItem] = [CodeContentItem(codes.CAD_SUMMARY, outcome, contains)]
     if tumour is not None:
-        items.append(CodeContentItem(codes.NEOPLASM, tumour, contains))
+        items.append(CodeContentItem(codes.finding_type(kind), tumour, contains))
     texts = (ascii_text(comment).strip() for comment in comments)
     items += [TextContentItem(codes.COMMENT, text, contains) for text in texts if text]
     container = ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=contains)

@@ -17,6 +17,7 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_node.analysis.finding_kind import FindingKind
 from dicom_node.analysis.findings import Findings, Lesion
 from dicom_node.results import codes
 from dicom_node.results.identity import ascii_text
@@ -34,9 +35,9 @@ _COLOURS = (
 )
 
 
-def tracking_identifier(lesion: Lesion) -> str:
+def tracking_identifier(lesion: Lesion, finding: FindingKind) -> str:
     """The name that a lesion has in the SEG and in the SR."""
-    return f"Lesion {lesion.number}"
+    return f"{finding.title} {lesion.number}"
 
 
 def tracking_uid(lesion: Lesion, provenance: Provenance) -> str:
@@ -67,7 +68,7 @@ def make_segmentation(volume: MRVolume, findings: Findings, provenance: Provenan
         software_versions="0",
         device_serial_number="0",
         content_label="TUMOUR",
-        content_description="Regions that the segmenter called tumour",
+        content_description=f"Regions that the segmenter called {findings.algorithm.finding.label}",
     )
     _refer_to_source(segmentation, volume, provenance)
     _name_dimensions(segmentation, provenance.uid("seg dimensions"))
@@ -87,13 +88,13 @@ def _describe(lesion: Lesion, findings: Findings, provenance: Provenance) -> Seg
     )
     return SegmentDescription(
         segment_number=lesion.number,
-        segment_label=tracking_identifier(lesion),
+        segment_label=tracking_identifier(lesion, algorithm.finding),
         segmented_property_category=codes.ABNORMAL_STRUCTURE,
-        segmented_property_type=codes.NEOPLASM,
+        segmented_property_type=codes.finding_type(algorithm.finding),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=identification,
         tracking_uid=tracking_uid(lesion, provenance),
-        tracking_id=tracking_identifier(lesion),
+        tracking_id=tracking_identifier(lesion, algorithm.finding),
         anatomic_regions=[codes.BRAIN],
         display_color=_COLOURS[(lesion.number - 1) % len(_COLOURS)],
     )

@@ -184,7 +184,8 @@ def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[s
 
 def configuration_digest(pipeline: Pipeline, algorithm: Algorithm) -> str:
     """Digest of all that decides what a result says, besides the images and the weights."""
-    text = repr((pipeline.name, algorithm.name, algorithm.version, algorithm.parameters))
+    finding = algorithm.finding.model_dump_json()
+    text = repr((pipeline.name, algorithm.name, algorithm.version, algorithm.parameters, finding))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

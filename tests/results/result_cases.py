@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -159,7 +159,8 @@ def make_case(
 
 
 def negative(case: Case) -> Case:
-    return Case(case.volume, findings_of(case.volume, np.zeros_like(case.findings.probability)))
+    nothing = findings_of(case.volume, np.zeros_like(case.findings.probability))
+    return Case(case.volume, replace(nothing, algorithm=case.findings.algorithm))
 
 
 def run(case: Case, folder: Path, **changed: Any) -> ResultSet:

@@ -85,7 +85,7 @@ def test_the_observer_is_a_device_that_follows_from_the_weights(report):
 def test_each_lesion_has_a_volume_group_and_a_planar_group_with_one_tracking_uid(report, result):
     groups = groups_of(report)
     names = [tracked(group)[0] for group in groups]
-    assert names == ["Lesion 1", "Lesion 1", "Lesion 2", "Lesion 2", "Tumour detector, whole series"]
+    assert names == ["Tumour 1", "Tumour 1", "Tumour 2", "Tumour 2", "Tumour detector, whole series"]
     by_segment = {
         (segment.TrackingID, segment.TrackingUID) for segment in read(result, Kind.SEG).SegmentSequence
     }
@@ -178,7 +178,7 @@ def test_the_failed_exam_states_the_cause_and_no_finding_either_way(case, tmp_pa
 def test_the_volume_stands_in_the_planar_group_when_no_segmentation_is_made(case, tmp_path):
     report = read(run(case, tmp_path, kinds=(Kind.SR,)), Kind.SR)
     groups = groups_of(report)
-    assert [tracked(group)[0] for group in groups[:2]] == ["Lesion 1", "Lesion 2"]
+    assert [tracked(group)[0] for group in groups[:2]] == ["Tumour 1", "Tumour 2"]
     assert number(child(groups[0], "Volume"))[1] == "cm3"
 
 
