@@ -1,12 +1,15 @@
-"""The errors of the node.
+"""The errors of the node, and what each asks for.
 
 The one split that matters to the work is *transient* (the same call may succeed
-later: it is retried) or *permanent* (it never will: it is reported)::
+later: it is retried) or *permanent* (it never will: it is reported). `is_transient`
+decides, for the errors of libraries too. `reason` is the why in one sentence and
+`remedy` what a person can do::
 
     NodeError
     |-- TransientError
     |   |-- DestinationUnavailable   no connection, refused for now, out of resources
-    |   `-- StorageExhausted         the spool has no room
+    |   `-- StorageExhausted         a disk of ours is full or failing
+    |-- Cancelled                    an operator stopped the work, or began it anew
     `-- PermanentError
         |-- ConfigurationError       a setting, or a file that a setting names
         |-- BundleError              a model file is missing, altered or not what its manifest says
@@ -24,6 +27,8 @@ from __future__ import annotations
 class NodeError(Exception):
     """Base of every error that the node raises on purpose."""
 
+    remedy = "look in the log of the node, then retry"
+
 
 class TransientError(NodeError):
     """The same call may succeed later."""
@@ -32,9 +37,17 @@ class TransientError(NodeError):
 class DestinationUnavailable(TransientError):
     """A destination does not answer, or refuses for now."""
 
+    remedy = "start the destination, or mend the way to it (host, port, firewall), then retry"
+
 
 class StorageExhausted(TransientError):
-    """The spool's file system has no room."""
+    """A file system of the node has no room, or fails."""
+
+    remedy = "make room on the node's disk, or mend it, then retry"
+
+
+class Cancelled(NodeError):
+    """The work is no longer wanted: an operator cancelled it, or began it anew."""
 
 
 class PermanentError(NodeError):
@@ -44,9 +57,13 @@ class PermanentError(NodeError):
 class ConfigurationError(PermanentError):
     """A setting, or a file named by a setting, cannot be used."""
 
+    remedy = "correct the configuration, restart the node, then retry"
+
 
 class BundleError(PermanentError):
     """A model bundle cannot be trusted or does not do what its manifest says."""
+
+    remedy = "restore the bundle, restart the node, then retry"
 
 
 class InstanceRefused(PermanentError):
@@ -66,10 +83,37 @@ class InstanceRefused(PermanentError):
 class SeriesRefused(PermanentError):
     """A series that fits a pipeline cannot be analysed; the message is the cause in plain words."""
 
+    remedy = "correct the series and send it under new SOP Instance UIDs"
+
 
 class ResultInvalid(PermanentError):
     """A result object failed its proof and must not leave."""
 
+    remedy = "a defect of the node: report it with its log; after an upgrade, retry"
+
 
 class DeliveryRefused(PermanentError):
     """A destination will never take this object."""
+
+    remedy = "let the destination take it (its log says why not; SOP classes, AE titles), then retry"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may succeed later: what the node calls so, and every error of a disk or network."""
+    return isinstance(error, TransientError | OSError)
+
+
+def reason(error: BaseException) -> str:
+    """Say in one sentence why, without patient data: texts of libraries may quote them."""
+    if isinstance(error, NodeError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"error {type(error).__name__}, see the log"
+
+
+def remedy(error: BaseException) -> str:
+    """Say what a person can do."""
+    if isinstance(error, NodeError):
+        return error.remedy
+    return StorageExhausted.remedy if isinstance(error, OSError) else NodeError.remedy
