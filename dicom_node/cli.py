@@ -171,7 +171,10 @@ def explain(
 
 
 @app.command()
-def check_config(path: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+def check_config(
+    path: Annotated[Path, typer.Argument(metavar="FILE")],
+    connect: Annotated[bool, typer.Option(help="Also ask each destination whether it answers.")] = False,
+) -> None:
     """Check a configuration file and the bundles that it names."""
     with _errors():
         settings = load_settings(path)
@@ -185,9 +188,22 @@ def check_config(path: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
             out.print(f"pipeline {pipeline.name}: bundle {pipeline.bundle}, to {to}", markup=False)
         if not settings.pipelines:
             out.print("no pipeline: every series will be skipped")
+        from dicom_node.deliver.destination import check, describe
+
+        silent = 0
         for each in settings.destinations:
-            out.print(f"destination {each.name}: {each.ae_title}@{each.host}:{each.port}", markup=False)
+            told = ""
+            if connect:
+                try:
+                    check(each)
+                    told = ": answers"
+                except NodeError as error:
+                    silent += 1
+                    told = f": {error}"
+            out.print(f"destination {each.name}: {describe(each)}{told}", markup=False)
         out.print(f"{path} is valid", markup=False)
+    if silent:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -11,14 +11,17 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -63,10 +66,32 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _web_address(value: str) -> str:
+    wanted = "https://HOST/PATH, the root of a DICOMweb service"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(wanted) from None
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(wanted)
+    if "@" in parts.netloc:
+        raise ValueError("no user or password in it, as it is shown; set user and password")
+    return value.rstrip("/")
+
+
+def _user_name(value: str) -> str:
+    if ":" in value or not value.isprintable():
+        raise ValueError("a name without a colon (RFC 7617)")
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+UserName = Annotated[str, AfterValidator(_user_name)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -81,6 +106,54 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Secret(_Section):
+    """Where a secret is kept: never in the configuration itself.
+
+    Attributes
+    ----------
+    file : a file with nothing else in it; read anew whenever the secret is needed
+    variable : the name of an environment variable
+    """
+
+    file: Path | None = None
+    variable: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError('a secret does not stand here: { file = "PATH" } or { variable = "NAME" }')  # noqa: TRY004
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.file is None) == (self.variable is None):
+            raise ValueError('{ file = "PATH" } or { variable = "NAME" }')
+        return self
+
+    def read(self) -> str:
+        """Return the secret.
+
+        Raises
+        ------
+        ConfigurationError
+            It is not there, or is not one line of printable ASCII.
+        """
+        where = f"the secret in {self.file}" if self.file else f"the secret in the variable {self.variable}"
+        try:
+            value = self.file.read_text("ascii") if self.file else os.environ.get(self.variable or "")
+        except OSError as error:
+            raise ConfigurationError(f"{where}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{where} is not printable ASCII") from None
+        value = (value or "").strip()
+        if not value:
+            raise ConfigurationError(f"{where} is missing or empty")
+        if not (value.isascii() and value.isprintable()):
+            raise ConfigurationError(f"{where} is not one line of printable ASCII")
+        return value
+
+
 class CalledAE(_Section):
     """One AE title that the node answers to, and who may call it (empty: anybody)."""
 
@@ -89,11 +162,36 @@ class CalledAE(_Section):
     addresses: tuple[Network, ...] = ()
 
 
+class ReceiveTLS(_Section):
+    """TLS of the C-STORE SCP (PS3.15 B.12).
+
+    Attributes
+    ----------
+    port : speaks TLS only; the same as ``receive.port``: then nothing is received without TLS
+    certificate_file, key_file : ours (PEM, the key without a passphrase), the certificate with its chain
+    ca_file : certificates (PEM) of those who may have signed the senders'
+    clients : whether a sender must show a certificate; one that is shown must be good
+    """
+
+    port: Port = 2762
+    certificate_file: Path
+    key_file: Path
+    ca_file: Path | None = None
+    clients: Literal["required", "optional", "none"] = "required"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.clients == "none") != (self.ca_file is None):
+            raise ValueError('ca_file says whose senders may come; without one, set clients = "none"')
+        return self
+
+
 class Receive(_Section):
     """The C-STORE SCP.
 
     Attributes
     ----------
+    tls : without it nothing is encrypted
     maximum_pdu : bytes, the length that we propose and the most that we take
     maximum_associations, maximum_associations_per_host : at one time
     pdu_timeout_s : for one whole PDU once its first byte is there, and for a TLS or A-ASSOCIATE opening
@@ -112,6 +210,35 @@ class Receive(_Section):
     idle_timeout_s: PositiveFloat = 300.0
     maximum_object_mb: PositiveInt = 2048
     minimum_free_mb: Annotated[int, Field(ge=0)] = 1024
+    tls: ReceiveTLS | None = None
+
+
+class Retention(_Section):
+    """When what the node holds is deleted; unset: never.
+
+    Only what nobody needs any more: images of series whose work has ended, results that every
+    destination has.
+
+    Attributes
+    ----------
+    images_days : received images, so long after their series was done
+    results_days : result files, so long after they were delivered
+    maximum_gb : of images and results together; beyond it the oldest go before their time
+    workflows_days : finished entries of ``workflows.sqlite``
+    """
+
+    images_days: PositiveFloat | None = None
+    results_days: PositiveFloat | None = None
+    maximum_gb: PositiveFloat | None = None
+    workflows_days: PositiveFloat = 30.0
+
+    @model_validator(mode="after")
+    def _results_stay_longer(self) -> Self:
+        if self.results_days and self.images_days and self.results_days < self.images_days:
+            raise ValueError(
+                "results_days must not be less than images_days: a second version names the first"
+            )
+        return self
 
 
 class Completion(_Section):
@@ -127,6 +254,32 @@ class Completion(_Section):
     quiet_s: PositiveFloat = 20.0
     quiet_after_release_s: PositiveFloat = 3.0
     longest_s: PositiveFloat = 1800.0
+
+
+class DestinationTLS(_Section):
+    """TLS to a C-STORE SCP (PS3.15 B.12).
+
+    Attributes
+    ----------
+    ca_file : certificates (PEM) of those who may have signed the destination's
+    certificate_file, key_file : ours, for a destination that asks for one (PEM)
+    server_name : what the destination's certificate names; its ``host`` unless set
+    check_name : false takes any certificate that is signed by one of ``ca_file``
+    """
+
+    ca_file: Path
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+    check_name: bool = True
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        if self.server_name and not self.check_name:
+            raise ValueError("server_name is looked at with check_name = true only")
+        return self
 
 
 class Analysis(_Section):
@@ -180,25 +333,85 @@ class Pipeline(_Section):
         return self
 
 
-class Destination(_Section):
-    """A C-STORE SCP that takes results.
+class Outgoing(_Section):
+    """What every kind of destination has.
 
     Attributes
     ----------
-    calling_ae_title : ours, as that SCP knows it
     timeout_s : for connecting and for each answer
     retry_first_s, retry_longest_s, retry_for_hours : exponential backoff with jitter
     """
 
     name: Name
-    ae_title: AETitle
-    host: str
-    port: Port
-    calling_ae_title: AETitle = "DICOM_NODE"
     timeout_s: PositiveFloat = 30.0
     retry_first_s: PositiveFloat = 2.0
     retry_longest_s: PositiveFloat = 300.0
     retry_for_hours: PositiveFloat = 72.0
+
+
+class Destination(Outgoing):
+    """A C-STORE SCP that takes results.
+
+    Attributes
+    ----------
+    calling_ae_title : ours, as that SCP knows it
+    tls : without it nothing is encrypted
+    """
+
+    ae_title: AETitle
+    host: str
+    port: Port
+    calling_ae_title: AETitle = "DICOM_NODE"
+    tls: DestinationTLS | None = None
+
+
+class WebDestination(Outgoing):
+    """A DICOMweb server that takes results (STOW-RS).
+
+    Attributes
+    ----------
+    url : the service's root, such as https://pacs.hospital.example/dicom-web
+    ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
+    certificate_file, key_file : ours (PEM), for a server that asks for one
+    token : sent as bearer token
+    user, password : for basic authentication
+    """
+
+    url: WebAddress
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    token: Secret | None = None
+    user: UserName | None = None
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        if self.token is not None and self.user is not None:
+            raise ValueError("either token, or user and password")
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file goes with certificate_file")
+        if not self.is_encrypted and (self.ca_file or self.certificate_file):
+            raise ValueError("ca_file and certificate_file go with an https:// url")
+        return self
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether images and secrets are unreadable on their way."""
+        return self.url.startswith("https:")
+
+
+def _kind_of_destination(value: object) -> str:
+    has_url = "url" in value if isinstance(value, dict) else isinstance(value, WebDestination)
+    return "dicomweb" if has_url else "dimse"
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag("dimse")] | Annotated[WebDestination, Tag("dicomweb")],
+    Discriminator(_kind_of_destination),
+]
 
 
 class Site(_Section):
@@ -220,7 +433,13 @@ class Logging(_Section):
 
 
 class Settings(BaseSettings):
-    """All that can be set; ``config/node.toml`` explains each key."""
+    """All that can be set; ``config/node.toml`` explains each key.
+
+    Attributes
+    ----------
+    folder : of spool, workflows, book and results
+    stop_timeout_s : for running C-STOREs and steps to end after SIGTERM; then they are cut
+    """
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -231,11 +450,13 @@ class Settings(BaseSettings):
     )
 
     folder: Path = Path("var")
+    stop_timeout_s: PositiveFloat = 50.0
     receive: Receive = Receive()
     completion: Completion = Completion()
+    retention: Retention = Retention()
     analysis: Analysis = Analysis()
     pipelines: tuple[Pipeline, ...] = ()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
     site: Site = Site()
     log: Logging = Logging()
 
@@ -308,7 +529,8 @@ def _refuse_unknown_variables() -> None:
 
 
 def _where(location: tuple[int | str, ...]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    parts = [part for part in location if part not in ("dimse", "dicomweb")]  # pydantic's tags of the kinds
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
     return f"{path}: " if path else ""
 
 

@@ -14,7 +14,9 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dicom_node.deliver.send import send_each
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, PermanentError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -52,7 +54,7 @@ class Peer:
 def send_files(
     peer: Peer, paths: Sequence[Path], instead: Mapping[Path, Sequence[Path]] = MappingProxyType({})
 ) -> Iterator[Path]:
-    """Send files in order over one association and yield each once the peer has stored it.
+    """Send files in order over one association and yield what the peer has stored, one by one.
 
     A file counts as stored after its own success, warning or duplicate status, never before.
 
@@ -74,20 +76,30 @@ def send_files(
     others = [other for path in paths for other in instead.get(path, ())]
     association = _associate(peer, _contexts([*paths, *others]))
     try:
-        refusals = []
-        for path in paths:
-            try:
-                _send_first(association, peer, [path, *instead.get(path, ())])
-            except DeliveryRefused as refusal:  # the others are still wanted
-                refusals.append(str(refusal))
-            else:
-                yield path
-        if refusals:
-            raise DeliveryRefused("; ".join(refusals))
+        yield from send_each(lambda path: _send_one(association, peer, path), paths, instead)
         association.release()
     finally:
         if association.is_established:  # it did not go well: a release would say that it did
             association.abort()
+
+
+def echo(peer: Peer) -> None:
+    """Verify that a peer answers (C-ECHO, PS3.4 Annex A).
+
+    Raises
+    ------
+    DestinationUnavailable, DeliveryRefused
+    """
+    association = _associate(peer, {UID(Verification): {ImplicitVRLittleEndian}})
+    try:
+        status = association.send_c_echo().get("Status")
+    except (ValueError, RuntimeError):
+        status = None
+    if association.is_established:
+        association.release()
+    if status != 0x0000:
+        told = "does not answer C-ECHO" if status is None else f"answers C-ECHO with status {status:04X}H"
+        raise DestinationUnavailable(f"{peer} {told}")
 
 
 def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
@@ -126,19 +138,6 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
             raise DeliveryRefused(f"{peer} rejected the association: {answer.reason_str}")
         raise DestinationUnavailable(f"{peer} rejected the association for now")
     raise DestinationUnavailable(f"{peer} does not answer")
-
-
-def _send_first(association: Association, peer: Peer, choices: Sequence[Path]) -> None:
-    """Send the first of the choices that the peer takes; the refusal of the first tells why none."""
-    refusals = []
-    for path in choices:
-        try:
-            _send_one(association, peer, path)
-        except DeliveryRefused as refusal:
-            refusals.append(refusal)
-        else:
-            return
-    raise refusals[0]
 
 
 def _send_one(association: Association, peer: Peer, path: Path) -> None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import random
 
-from dicom_node.settings import Destination
+from dicom_node.settings import Outgoing
 
 
-def wait_before_retry_s(destination: Destination, attempt: int) -> float:
+def wait_before_retry_s(destination: Outgoing, attempt: int) -> float:
     """Draw the wait after a failed attempt (from 1), in seconds."""
     doubled = destination.retry_first_s * 2.0 ** min(attempt - 1, 32)
     return min(doubled, destination.retry_longest_s) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

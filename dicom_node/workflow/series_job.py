@@ -17,13 +17,12 @@ from typing import TypedDict
 
 import structlog
 
-from dicom_node.deliver.cstore import Peer, send_files
+from dicom_node.deliver.destination import send_to
 from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DestinationUnavailable, NodeError, TransientError
 from dicom_node.results.files import read_result_set
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind, ResultObject
-from dicom_node.settings import Destination
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
 from dicom_node.workflow.stations import Stations
@@ -190,7 +189,7 @@ class SeriesJob:
         try:
             paths = [Path(path) for path in parcel["paths"]]
             older = [[Path(path) for path in others] for others in parcel["older"]]
-            for _ in send_files(peer_of(destination), paths, dict(zip(paths, older, strict=True))):
+            for _ in send_to(destination, paths, dict(zip(paths, older, strict=True))):
                 pass
             delivery = Delivery(name, Sent.DONE, attempt, "")
             log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
@@ -214,17 +213,6 @@ class SeriesJob:
             log.exception("delivery_crashed", attempt=attempt)
         self._ledger.deliver(parcel["job_id"], delivery)
         return wait_s
-
-
-def peer_of(destination: Destination) -> Peer:
-    """The application entity behind a destination."""
-    return Peer(
-        ae_title=destination.ae_title,
-        host=destination.host,
-        port=destination.port,
-        calling_ae_title=destination.calling_ae_title,
-        timeout_s=destination.timeout_s,
-    )
 
 
 def _parcels(job_id: str, worked: Worked, destinations: Sequence[str]) -> list[Parcel]:

@@ -157,7 +157,7 @@ def test_a_peer_that_refuses_a_class_gets_the_first_of_the_others_that_it_takes(
         others.append(tmp_path / f"{sop_class}.dcm")
         dataset.save_as(others[-1])
     with scp(sop_class=EnhancedSRStorage) as (peer, stored):
-        assert list(send_files(peer, paths[:1], {paths[0]: others})) == paths[:1]
+        assert list(send_files(peer, paths[:1], {paths[0]: others})) == others[1:]
     assert [d.SOPClassUID for d in stored] == [EnhancedSRStorage]
 
 

@@ -1,0 +1,48 @@
+"""The order of sending, whatever the protocol: what one refusal means for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dicom_node.errors import DeliveryRefused
+
+
+def send_each(
+    send_one: Callable[[Path], None], paths: Sequence[Path], instead: Mapping[Path, Sequence[Path]]
+) -> Iterator[Path]:
+    """Send files in order and yield what was stored: each file, or the one sent in its stead.
+
+    Parameters
+    ----------
+    send_one : returns once the file is stored; raises ``DeliveryRefused`` for a file that is not wanted
+    instead : for a file that is refused, the same in other SOP classes, in order
+
+    Raises
+    ------
+    DeliveryRefused
+        Some files were refused; the others were sent.
+    """
+    refusals = []
+    for path in paths:
+        try:
+            stored = _send_first(send_one, [path, *instead.get(path, ())])
+        except DeliveryRefused as refusal:  # the others are still wanted
+            refusals.append(str(refusal))
+        else:
+            yield stored
+    if refusals:
+        raise DeliveryRefused("; ".join(refusals))
+
+
+def _send_first(send_one: Callable[[Path], None], choices: Sequence[Path]) -> Path:
+    """Send the first of the choices that is taken; the refusal of the first tells why none."""
+    refusals = []
+    for path in choices:
+        try:
+            send_one(path)
+        except DeliveryRefused as refusal:
+            refusals.append(refusal)
+        else:
+            return path
+    raise refusals[0]
