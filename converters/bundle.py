@@ -22,6 +22,7 @@ from converters.images import phantom_squares
 from converters.manifest_text import write_manifest
 from converters.network import Precision, Request, Role
 from dicom_node.analysis.bundle import load_bundle
+from dicom_node.analysis.channels import Channels, in_channels
 from dicom_node.analysis.manifest import FILE_NAME, Manifest, Network, Origin, Reference
 from dicom_node.series.normalisation import PercentileRule
 
@@ -40,12 +41,14 @@ class Wishes:
     threshold : a probability at or above it is positive; None reads ``threshold.json``
     precision : of the weights
     tolerance : largest permitted difference of a probability; None is that of the precision
+    channels : what the channels of a network with three of them are; None reads ``threshold.json``
     """
 
     size: int | None = None
     threshold: float | None = None
     precision: Precision = "float32"
     tolerance: float | None = None
+    channels: Channels | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,14 @@ def _network(folder: Path, role: Role, source: Path, wishes: BundleWishes) -> tu
     own = wishes.detector if role == "detector" else wishes.segmenter
     threshold = read_threshold(source, role, own.threshold)
     request = Request(
-        source, role, own.size, wishes.opset, wishes.images, wishes.custom_objects, wishes.trust_code
+        source,
+        role,
+        own.size,
+        wishes.opset,
+        wishes.images,
+        wishes.custom_objects,
+        wishes.trust_code,
+        own.channels or threshold.channels,
     )
     path = folder / f"{role}.onnx"
     converted = convert(request, path, own.precision, own.tolerance)
@@ -160,9 +170,11 @@ def _network(folder: Path, role: Role, source: Path, wishes: BundleWishes) -> tu
         sha256=_digest(path),
         input_name=converted.input_name,
         output_name=converted.output_name,
-        layout=converted.layout,
-        size=converted.size,
+        layout=converted.input.layout,
+        channels=converted.input.channels,
+        size=converted.input.size,
         opset=converted.opset,
+        calibration=threshold.calibration,
         threshold=threshold.threshold,
         threshold_rule=threshold.threshold_rule,
     )
@@ -181,9 +193,9 @@ def _write_reference(folder: Path, rule: PercentileRule, networks: tuple[Network
         squares = phantom_squares(network.size, rule).astype(np.float16)
         session = ort.InferenceSession(folder / network.file, providers=["CPUExecutionProvider"])
         axis = 3 if network.layout == "NHWC" else 1
+        fed = in_channels(squares.astype(np.float32), network.channels, network.layout)
         # the answer to the rounded squares, because those are what is stored
-        feed = {network.input_name: np.expand_dims(squares.astype(np.float32), axis)}
-        (answer,) = session.run([network.output_name], feed)
+        (answer,) = session.run([network.output_name], {network.input_name: fed})
         arrays[f"{role}_input"] = squares
         arrays[f"{role}_output"] = np.squeeze(answer, axis if answer.ndim == 4 else 1).astype(np.float32)
     np.savez_compressed(folder / REFERENCE, allow_pickle=False, **arrays)

@@ -1,9 +1,9 @@
 """Convert trained networks to ONNX and put them into bundles that dicom-node loads.
 
 Reads .keras and .h5 files of Keras 3 and of tf.keras 2, SavedModel folders and ONNX files. A network
-takes one grey image (n, size, size, 1) in 0..1 and answers a probability: a detector one per image,
-(n, 1), a segmenter one per pixel, (n, size, size, 1). What is written is compared with the original
-and refused if it differs.
+takes one grey image (n, size, size, 1) in 0..1, or three: the same thrice, or with its neighbours. It
+answers a probability: a detector one per image, (n, 1), a segmenter one per pixel, (n, size, size, 1).
+What is written is compared with the original and refused if it differs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converters.network import Precision
+from dicom_node.analysis.channels import Channels
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ Tolerance = Annotated[
 Size = Annotated[
     int | None, typer.Option(help="Side of the square input in pixels, if the network takes any.")
 ]
+ChannelsOption = Annotated[
+    Channels | None,
+    typer.Option(
+        help="What three channels are: 'repeated', the slice thrice, or the slice and its 'neighbours'."
+    ),
+]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(help="A probability at or above it is positive; default: threshold.json beside the file."),
@@ -77,10 +84,11 @@ def _head() -> str:
 
 
 def _seen(converted: Converted, precision: str) -> str:
+    taken = converted.input
     return (
-        f"{converted.role}: read with {converted.reader}, {converted.size} x {converted.size} pixels, "
-        f"{converted.layout}, opset {converted.opset}, {precision}; largest difference to the original "
-        f"{converted.largest:.2g}, mean {converted.mean:.2g}, on {converted.images} images"
+        f"{converted.role}: read with {converted.reader}, {taken.size} x {taken.size} pixels, "
+        f"{taken.layout} ({taken.channels}), opset {converted.opset}, {precision}; largest difference to "
+        f"the original {converted.largest:.2g}, mean {converted.mean:.2g}, on {converted.images} images"
     )
 
 
@@ -90,6 +98,7 @@ def network(
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     precision: Annotated[Precision, typer.Option(help="Of the weights.")] = "float32",
     size: Size = None,
+    channels: ChannelsOption = None,
     opset: Opset = None,
     images: Images = None,
     tolerance: Tolerance = None,
@@ -101,7 +110,7 @@ def network(
         from converters.conversion import convert
         from converters.network import Request
 
-        request = Request(source, None, size, opset, images, custom_objects, trust_code)
+        request = Request(source, None, size, opset, images, custom_objects, trust_code, channels)
         converted = convert(request, out, precision, tolerance)
     typer.echo(_seen(converted, precision))
     typer.echo(f"{out}: written")
@@ -133,6 +142,8 @@ def bundle(
     segmenter_threshold: ThresholdOption = None,
     detector_size: Size = None,
     segmenter_size: Size = None,
+    detector_channels: ChannelsOption = None,
+    segmenter_channels: ChannelsOption = None,
     detector_precision: Annotated[Precision, typer.Option(help="Of the weights.")] = "float32",
     segmenter_precision: Annotated[Precision, typer.Option(help="Of the weights.")] = "float32",
     detector_tolerance: Tolerance = None,
@@ -154,8 +165,16 @@ def bundle(
             None if percentiles is None else dict(zip(("lower", "upper"), percentiles, strict=True))
         )
         wishes = BundleWishes(
-            detector=Wishes(detector_size, detector_threshold, detector_precision, detector_tolerance),
-            segmenter=Wishes(segmenter_size, segmenter_threshold, segmenter_precision, segmenter_tolerance),
+            detector=Wishes(
+                detector_size, detector_threshold, detector_precision, detector_tolerance, detector_channels
+            ),
+            segmenter=Wishes(
+                segmenter_size,
+                segmenter_threshold,
+                segmenter_precision,
+                segmenter_tolerance,
+                segmenter_channels,
+            ),
             description={
                 "version": release,
                 "contrasts": contrast or None,

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
-from converters.network import Layout, Original, Precision, Request, Role
+from converters.network import Input, Original, Precision, Request, Role
 from converters.onnx_file import inputs_of, opset_of
 from converters.precision import TOLERANCE, in_precision
 from converters.reading import read_original
@@ -26,8 +26,7 @@ class Converted:
     Attributes
     ----------
     input_name, output_name : tensors of the graph
-    layout : order of the axes of its input
-    size : side of its square input in pixels
+    input : what it is fed
     opset : ONNX operator set
     role : detector or segmenter
     reader : what read the original
@@ -38,8 +37,7 @@ class Converted:
 
     input_name: str
     output_name: str
-    layout: Layout
-    size: int
+    input: Input
     opset: int
     role: Role
     reader: str
@@ -72,7 +70,7 @@ def convert(
     if precision == "int8" and request.images is None:
         raise ConversionError("int8 is calibrated on real images: give a folder or an .npy with --images")
     original = read_original(request)
-    graph = in_precision(original.graph, precision, original.images, original.layout)
+    graph = in_precision(original.graph, precision, original.images)
     try:
         onnx.checker.check_model(graph, full_check=True)
     except Exception as error:  # the checker and shape inference share no base
@@ -91,8 +89,7 @@ def convert(
     return Converted(
         input_name=inputs_of(graph)[0].name,
         output_name=graph.graph.output[0].name,
-        layout=original.layout,
-        size=original.size,
+        input=original.input,
         opset=opset_of(graph),
         role=original.role,
         reader=original.reader,
@@ -105,14 +102,13 @@ def convert(
 
 def _answers(graph: onnx.ModelProto, original: Original, source: Path) -> NDArray[np.float32]:
     """Let ONNX Runtime answer the original's images in batches, on a CPU; shaped like its answers."""
-    axis = 3 if original.layout == "NHWC" else 1
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised, and told once
     answers = []
     try:
         session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for start in range(0, len(original.images), BATCH):
-            batch = np.expand_dims(original.images[start : start + BATCH], axis)
+            batch = original.images[start : start + BATCH]
             (answer,) = session.run(None, {inputs_of(graph)[0].name: batch})
             answers.append(answer)
         joined = np.concatenate(answers)

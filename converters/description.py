@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from converters.errors import ConversionError
 from converters.network import Role
+from dicom_node.analysis.channels import Channels
 from dicom_node.analysis.finding_kind import FindingKind
-from dicom_node.analysis.manifest import Probability
+from dicom_node.analysis.manifest import Calibration, Probability
 from dicom_node.series.normalisation import PercentileRule
 from dicom_node.series.volume import Contrast, Plane
 
@@ -47,6 +48,8 @@ class Threshold(BaseModel):
 
     threshold: Probability
     threshold_rule: Annotated[str, Field(min_length=1)]
+    calibration: Calibration = Calibration()
+    channels: Channels | None = None
 
 
 def read_description(folder: Path, given: Mapping[str, Any]) -> Description:

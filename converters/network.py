@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
+from dicom_node.analysis.channels import OFFSETS, Channels, Layout
 
-Layout = Literal["NHWC", "NCHW"]
 Role = Literal["detector", "segmenter"]
 Precision = Literal["float32", "float16", "int8"]
 Shape = Sequence[int | None]
@@ -37,6 +37,7 @@ class Request:
     images : a folder of images or an ``.npy`` to compare and calibrate with; None takes synthetic ones
     custom_objects : a Python file that defines layers and functions of the network
     trust_code : load Lambda layers, which hold Python code
+    channels : what the channels of a network with three of them are
     """
 
     source: Path
@@ -46,6 +47,23 @@ class Request:
     images: Path | None = None
     custom_objects: Path | None = None
     trust_code: bool = False
+    channels: Channels | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network is fed.
+
+    Attributes
+    ----------
+    size : side of the square in pixels
+    layout : order of the axes
+    channels : what it sees of a slice
+    """
+
+    size: int
+    layout: Layout
+    channels: Channels
 
 
 @dataclass(frozen=True)
@@ -55,18 +73,16 @@ class Original:
     Attributes
     ----------
     graph : the network as ONNX, not yet compared
-    size : side of the square input in pixels
-    layout : order of the axes of the graph's input
+    input : what the graph is fed
     role : detector or segmenter
-    images : float32, (n, size, size), in 0..1
+    images : float32, in 0..1, as the graph is fed
     answers : float32, (n,) of a detector, (n, size, size) of a segmenter
     reader : what read the file and answered
     packages : the distributions that took part
     """
 
     graph: onnx.ModelProto
-    size: int
-    layout: Layout
+    input: Input
     role: Role
     images: NDArray[np.float32]
     answers: NDArray[np.float32]
@@ -74,13 +90,14 @@ class Original:
     packages: tuple[str, ...]
 
 
-def square_side(request: Request, shape: Shape, layout: Layout) -> int:
-    """Return the side of the square input, from the network's input shape or else from the request.
+def read_input(request: Request, shape: Shape, layout: Layout) -> Input:
+    """Return what a network is fed, from its input shape and what the request adds.
 
     Raises
     ------
     ConversionError
-        When the shape is not one image of one channel, or the side is unknown or contradicted.
+        When the shape is not one square of one or three channels, or the side or what the channels
+        are is unknown or contradicted.
     """
     text = _text(shape)
     if len(shape) != 4:
@@ -89,11 +106,7 @@ def square_side(request: Request, shape: Shape, layout: Layout) -> int:
             "(n, size, size, 1): batch, rows, columns, one channel"
         )
     channels, sides = (shape[3], shape[1:3]) if layout == "NHWC" else (shape[1], shape[2:4])
-    if channels != 1:
-        raise ConversionError(
-            f"{request.source} takes an input of {channels or 'any number of'} channels, {text}; "
-            "the node feeds one channel, (n, size, size, 1)"
-        )
+    seen = _seen(request, channels, text)
     known = {side for side in sides if side is not None}
     if len(known) == 2:
         raise ConversionError(
@@ -111,11 +124,33 @@ def square_side(request: Request, shape: Shape, layout: Layout) -> int:
         raise ConversionError(
             f"{request.source}: a side of {size} pixels is not in {SIZES.start} to {SIZES.stop - 1}"
         )
-    return size
+    return Input(size, layout, seen)
+
+
+def _seen(request: Request, count: int | None, text: str) -> Channels:
+    """Return what the channels of an input are."""
+    option = f"--{request.role}-channels" if request.role else "--channels"
+    if count not in (1, 3):
+        raise ConversionError(
+            f"{request.source} takes an input of {count or 'any number of'} channels, {text}; "
+            "the node feeds one channel, (n, size, size, 1), or three"
+        )
+    if request.channels is None:
+        if count == 1:
+            return "slice"
+        raise ConversionError(
+            f"{request.source} takes three channels, {text}; say with {option} what they are: 'repeated', "
+            "three times the slice, or 'neighbours', the slice between the ones before and after it"
+        )
+    if len(OFFSETS[request.channels]) != count:
+        raise ConversionError(
+            f"{option} is {request.channels!r}, but {request.source} takes {count} channel(s), {text}"
+        )
+    return request.channels
 
 
 def read_answers(
-    request: Request, answers: NDArray[np.float32], size: int, layout: Layout
+    request: Request, answers: NDArray[np.float32], taken: Input
 ) -> tuple[Role, NDArray[np.float32]]:
     """Return what the network is by what it answers, and its answers without the channel axis.
 
@@ -126,12 +161,13 @@ def read_answers(
         wanted, or the values are no probabilities.
     """
     text = _text((None, *answers.shape[1:]))
-    pixels = (size, size, 1) if layout == "NHWC" else (1, size, size)
+    last = taken.layout == "NHWC"
+    pixels = (taken.size, taken.size, 1) if last else (1, taken.size, taken.size)
     role: Role
     if answers.shape[1:] == (1,):
         role, squeezed = "detector", answers[:, 0]
     elif answers.shape[1:] == pixels:
-        role, squeezed = "segmenter", np.squeeze(answers, 3 if layout == "NHWC" else 1)
+        role, squeezed = "segmenter", np.squeeze(answers, 3 if last else 1)
     else:
         raise ConversionError(
             f"{request.source} answers {text}; a detector answers (n, 1) and "

@@ -10,7 +10,8 @@ import onnxruntime as ort
 
 from converters.errors import ConversionError
 from converters.images import squares_to_compare
-from converters.network import BATCH_NAME, Layout, Original, Request, read_answers, square_side
+from converters.network import BATCH_NAME, Original, Request, read_answers, read_input
+from dicom_node.analysis.channels import in_channels
 
 OLDEST_OPSET = 7  # ONNX Runtime reads no older one
 
@@ -30,17 +31,16 @@ def read_onnx(request: Request) -> Original:
         raise ConversionError(f"{path} is no ONNX file: {error}") from error
     _check_opset(request, graph)
     shape = _input_shape(path, graph)
-    layout: Layout = "NCHW" if len(shape) == 4 and shape[1] == 1 and shape[3] != 1 else "NHWC"
-    size = square_side(request, shape, layout)
-    images = squares_to_compare(request.images, size)
+    first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+    taken = read_input(request, shape, "NCHW" if first else "NHWC")
+    images = in_channels(squares_to_compare(request.images, taken.size), taken.channels, taken.layout)
     session = _session(path)
     (name,) = [value.name for value in session.get_inputs()]
-    axis = 3 if layout == "NHWC" else 1
-    answers = [session.run(None, {name: np.expand_dims(image[None], axis)})[0] for image in images]
-    role, squeezed = read_answers(request, np.concatenate(answers), size, layout)
+    answers = [session.run(None, {name: image[None]})[0] for image in images]
+    role, squeezed = read_answers(request, np.concatenate(answers), taken)
     _free_batch(graph)
     reader = f"ONNX Runtime {ort.__version__}"
-    return Original(graph, size, layout, role, images, squeezed, reader, ("onnx",))
+    return Original(graph, taken, role, images, squeezed, reader, ("onnx",))
 
 
 def opset_of(graph: onnx.ModelProto) -> int:

@@ -16,7 +16,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from converters.errors import ConversionError
-from converters.network import Layout, Precision
+from converters.network import Precision
 from converters.onnx_file import inputs_of, opset_of
 
 # largest permitted difference of a probability; float32 usually differs by 2e-7
@@ -25,9 +25,9 @@ INT8_OPSET = 13  # the first with one scale per channel
 
 
 def in_precision(
-    graph: onnx.ModelProto, precision: Precision, images: NDArray[np.float32], layout: Layout
+    graph: onnx.ModelProto, precision: Precision, images: NDArray[np.float32]
 ) -> onnx.ModelProto:
-    """Return the graph in another precision; ``images`` (n, size, size) calibrate int8.
+    """Return the graph in another precision; ``images``, as it is fed, calibrate int8.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def in_precision(
     if precision == "float16":
         return _float16(graph)
     if precision == "int8":
-        return _int8(graph, images, layout)
+        return _int8(graph, images)
     return graph
 
 
@@ -55,15 +55,14 @@ def _float16(graph: onnx.ModelProto) -> onnx.ModelProto:
 class _Squares(CalibrationDataReader):  # type: ignore[misc]
     """Feeds the images one by one."""
 
-    def __init__(self, name: str, images: NDArray[np.float32], layout: Layout) -> None:
-        axis = 3 if layout == "NHWC" else 1
-        self._feeds = iter([{name: np.expand_dims(image[None], axis)} for image in images])
+    def __init__(self, name: str, images: NDArray[np.float32]) -> None:
+        self._feeds = iter([{name: image[None]} for image in images])
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         return next(self._feeds, None)
 
 
-def _int8(graph: onnx.ModelProto, images: NDArray[np.float32], layout: Layout) -> onnx.ModelProto:
+def _int8(graph: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
     if opset_of(graph) < INT8_OPSET:
         raise ConversionError(
             f"int8 needs operator set {INT8_OPSET} or later; the file has {opset_of(graph)}: export it anew"
@@ -78,7 +77,7 @@ def _int8(graph: onnx.ModelProto, images: NDArray[np.float32], layout: Layout) -
             quantize_static(
                 prepared,
                 out,
-                _Squares(inputs_of(graph)[0].name, images, layout),
+                _Squares(inputs_of(graph)[0].name, images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 nodes_to_exclude=_last_layers(onnx.load(str(prepared)).graph),

@@ -18,12 +18,14 @@ from converters.network import (
     BATCH_NAME,
     INPUT_NAME,
     OUTPUT_NAME,
+    Input,
     Original,
     Request,
     read_answers,
-    square_side,
+    read_input,
     wanted_opset,
 )
+from dicom_node.analysis.channels import OFFSETS, in_channels
 
 BATCH = 8  # images; enough for speed, small enough for the memory of a large U-Net
 
@@ -35,7 +37,7 @@ class TracedNetwork:
     Attributes
     ----------
     shape : of its input, None where it takes any
-    call : (n, size, size, 1) float32 to its answer, in inference mode
+    call : (n, size, size, channels) float32 to its answer, in inference mode
     """
 
     shape: tuple[int | None, ...]
@@ -51,25 +53,26 @@ def original_of(network: TracedNetwork, request: Request, reader: str, packages:
         When the network does not fit the node, or tf2onnx cannot convert it.
     """
     opset = wanted_opset(request)
-    size = square_side(request, network.shape, "NHWC")
-    images = squares_to_compare(request.images, size)
-    role, answers = read_answers(request, _answers(network, request, images), size, "NHWC")
-    graph = _to_onnx(network, request, size, opset)
-    return Original(graph, size, "NHWC", role, images, answers, reader, packages)
+    taken = read_input(request, network.shape, "NHWC")
+    images = in_channels(squares_to_compare(request.images, taken.size), taken.channels, "NHWC")
+    role, answers = read_answers(request, _answers(network, request, images), taken)
+    graph = _to_onnx(network, request, taken, opset)
+    return Original(graph, taken, role, images, answers, reader, packages)
 
 
 def _answers(network: TracedNetwork, request: Request, images: NDArray[np.float32]) -> NDArray[np.float32]:
     answers = []
     for start in range(0, len(images), BATCH):
-        outputs = tf.nest.flatten(network.call(tf.constant(images[start : start + BATCH, ..., None])))
+        outputs = tf.nest.flatten(network.call(tf.constant(images[start : start + BATCH])))
         if len(outputs) != 1:
             raise ConversionError(f"{request.source} has {len(outputs)} outputs; the node reads one")
         answers.append(outputs[0].numpy())
     return np.concatenate(answers).astype(np.float32)
 
 
-def _to_onnx(network: TracedNetwork, request: Request, size: int, opset: int) -> onnx.ModelProto:
-    signature = [tf.TensorSpec((None, size, size, 1), tf.float32, name=INPUT_NAME)]
+def _to_onnx(network: TracedNetwork, request: Request, taken: Input, opset: int) -> onnx.ModelProto:
+    count = len(OFFSETS[taken.channels])
+    signature = [tf.TensorSpec((None, taken.size, taken.size, count), tf.float32, name=INPUT_NAME)]
 
     def answer(image: Any) -> Any:  # noqa: ANN401 - tensors of TensorFlow, which has no types
         return tf.nest.flatten(network.call(image))[0]

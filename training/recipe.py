@@ -69,9 +69,11 @@ class SourceRecipe(_Table):
     ----------
     folder : under the data folder, with an ``index.csv``
     tumour, empty : how often a slice with and one without tumour is drawn in an epoch, on average
+    validation : patients of the split ``train`` to validate on, where there is no split ``val``
     """
 
     folder: str
+    validation: tuple[str, ...] = ()
     tumour: Annotated[float, Field(gt=0)] = 1.0
     empty: Annotated[float, Field(ge=0)] = 1.0
 

@@ -1,21 +1,31 @@
-"""The command ``train``: read, prepare, train, choose the threshold, write what was found."""
+"""The command ``train``: read, prepare, train, calibrate, choose the threshold, write what was found."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
+from dicom_node.analysis.slice_model import calibrated
+from dicom_node.errors import ConfigurationError
 from training.batches import ValidationBatches
 from training.cases import Case, data_folder, read_cases
 from training.loop import train
-from training.recipe import Recipe, read_recipe
+from training.recipe import Recipe, SourceRecipe, read_recipe
 from training.slices import SliceSet, grid_of, phantom_cases, prepare
-from training.thresholds import DETECTOR_RULE, SEGMENTER_RULE, detector_threshold, segmenter_threshold
+from training.thresholds import (
+    DETECTOR_RULE,
+    SEGMENTER_RULE,
+    detector_threshold,
+    fit_calibration,
+    segmenter_threshold,
+)
 
 RESULT = "threshold.json"
 SENSITIVITY = 0.95
@@ -23,12 +33,34 @@ SENSITIVITY = 0.95
 log = structlog.get_logger(__name__)
 
 
-def _threshold(
-    model: keras.Model, recipe: Recipe, cases: list[Case], slices: SliceSet
-) -> dict[str, float | str]:
-    """Choose the threshold; ``slices`` are the prepared ``cases``."""
+def _parts(source: SourceRecipe, folder: Path) -> tuple[list[Case], list[Case]]:
+    """Give the volumes of a source to train on and those to validate on."""
+    cases = list(read_cases(folder, "train"))
+    if not source.validation:
+        return cases, list(read_cases(folder, "val"))
+    absent = set(source.validation) - {case.patient for case in cases}
+    if absent:
+        raise ConfigurationError(f"{folder} has no patient {min(absent)!r} in its split 'train'")
+    kept = [case for case in cases if case.patient not in source.validation]
+    return kept, [case for case in cases if case.patient in source.validation]
+
+
+def _threshold(model: keras.Model, recipe: Recipe, cases: list[Case], slices: SliceSet) -> dict[str, Any]:
+    """Choose calibration and threshold; ``slices`` are the prepared ``cases``."""
     batches = ValidationBatches(slices, recipe)
     answer = np.asarray(model.predict(batches, verbose=0))
+    truth = slices.tumour if recipe.task == "detector" else slices.masks.astype(bool)
+    calibration = fit_calibration(truth.ravel(), answer.ravel())
+    answer = calibrated(answer, calibration)
+    found: dict[str, Any] = {"calibration": calibration.model_dump()}
+    if recipe.data.context:
+        found["channels"] = "neighbours"
+    return found | _choice(recipe, cases, slices, answer)
+
+
+def _choice(
+    recipe: Recipe, cases: list[Case], slices: SliceSet, answer: NDArray[np.float32]
+) -> dict[str, float | str]:
     if recipe.task == "detector":
         value = detector_threshold(slices.tumour, answer[:, 0], SENSITIVITY)
         return {"threshold": value, "threshold_rule": DETECTOR_RULE.format(sensitivity=SENSITIVITY)}
@@ -46,10 +78,10 @@ def run_training(recipe_file: Path, folder: Path, data: Path | None, until: int 
     """Train by a recipe into a run folder; see :mod:`training.loop` for what it will hold."""
     cv2.setNumThreads(1)  # the cores belong to the network
     recipe = read_recipe(recipe_file)
-    folders = [data or data_folder() / source.folder for source in recipe.data.sources]
     size, rule = recipe.data.size, recipe.data.normalisation
-    patients = prepare([read_cases(folder, "train") for folder in folders], size, rule)
-    cases = [case for folder in folders for case in read_cases(folder, "val")]
+    parts = [_parts(source, data or data_folder() / source.folder) for source in recipe.data.sources]
+    patients = prepare([training for training, _ in parts], size, rule)
+    cases = [case for _, judged in parts for case in judged]
     validation = prepare([cases], size, rule)
     wants_phantoms = recipe.data.phantom.heads > 0 and recipe.data.phantom.share > 0
     phantoms = prepare([phantom_cases(recipe.data.phantom)], size, rule) if wants_phantoms else None

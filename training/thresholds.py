@@ -1,4 +1,4 @@
-"""Where to put the threshold of a network: chosen on validation patients, never on test patients."""
+"""Calibration and threshold of a network: chosen on validation patients, never on test patients."""
 
 from __future__ import annotations
 
@@ -6,9 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+
+from dicom_node.analysis.manifest import Calibration
 
 DETECTOR_RULE = "highest F1 of validation slices with a sensitivity of at least {sensitivity:.2f}"
 SEGMENTER_RULE = "highest pooled Dice of validation slices on the source grid"
+
+CERTAIN = 1e-6  # nearer to 0 and 1 a float32 has no logit
+MOST = 500_000  # pixels; more change nothing
+
+
+def fit_calibration(truth: NDArray[np.bool_], probability: NDArray[np.floating]) -> Calibration:
+    """Fit Platt's scaling to answers, (n,), by maximum likelihood; of very many, a fixed random part."""
+    if len(truth) > MOST:
+        chosen = np.random.default_rng(0).choice(len(truth), MOST, replace=False)
+        truth, probability = truth[chosen], probability[chosen]
+    raw = logit(np.clip(probability.astype(np.float64), CERTAIN, 1 - CERTAIN))
+    fit = LogisticRegression(C=np.inf).fit(raw[:, None], truth)
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    if slope <= 0:  # the network knows nothing; a calibration would turn it round
+        return Calibration()
+    return Calibration(slope=round(slope, 4), offset=round(offset, 4))
 
 
 def detector_threshold(

@@ -46,9 +46,7 @@ def analyse(
     slice_positive = slice_probability >= bundle.detector.threshold
     segmented = _with_neighbours(slice_positive) if segment == "positive" else np.ones_like(slice_positive)
 
-    shown = np.zeros_like(seen)
-    shown[segmented] = bundle.segmenter.probabilities(seen[segmented], row_mm, column_mm)
-    probability = turn.undo(shown)
+    probability = turn.undo(bundle.segmenter.probabilities(seen, row_mm, column_mm, segmented))
     labels, lesions = find_lesions(volume, probability, bundle.segmenter.threshold, minimum_lesion_ml)
     return Findings(
         slice_probability=slice_probability,

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from dicom_node.analysis.channels import in_channels
 from dicom_node.analysis.manifest import Network
 from dicom_node.errors import BundleError, ConfigurationError
 
@@ -82,22 +83,28 @@ class OnnxNetwork:
                 f"the manifest says {self.network.input_name!r} and {self.network.output_name!r}"
             )
 
-    def run(self, squares: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run slices through the network.
+    def run(
+        self, squares: NDArray[np.float32], wanted: NDArray[np.integer] | None = None
+    ) -> NDArray[np.float32]:
+        """Run slices of a volume through the network.
 
         Parameters
         ----------
-        squares : float32, (n, size, size), in [0, 1]
+        squares : float32, (n, size, size), in [0, 1], all slices in order
+        wanted : indices of the slices to run, (m,), at least one; None runs all
 
         Returns
         -------
-        float32, (n, ...), the channel axis removed.
+        float32, (m, ...), the channel axis removed.
         """
-        axis = 3 if self.network.layout == "NHWC" else 1
+        layout, channels = self.network.layout, self.network.channels
+        axis = 3 if layout == "NHWC" else 1
         batch = BATCH[self.device]
+        indices = np.arange(len(squares)) if wanted is None else wanted
         answers = []
-        for start in range(0, len(squares), batch):
-            feed = {self.network.input_name: np.expand_dims(squares[start : start + batch], axis)}
+        for start in range(0, len(indices), batch):
+            part = indices[start : start + batch]
+            feed = {self.network.input_name: in_channels(squares, channels, layout, part)}
             with _one_at_a_time:
                 (answer,) = self._session.run([self.network.output_name], feed)
             answers.append(np.squeeze(answer, axis if answer.ndim == 4 else 1))

@@ -7,10 +7,11 @@ and a card. :mod:`dicom_node.analysis.bundle` loads it and holds it to its word.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dicom_node.analysis.channels import Channels, Layout
 from dicom_node.analysis.finding_kind import FindingKind
 from dicom_node.errors import BundleError
 from dicom_node.series.normalisation import PercentileRule
@@ -27,6 +28,16 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Calibration(_Table):
+    """Turns a network's probability p into one that can be believed: sigmoid(slope * logit(p) + offset).
+
+    That is Platt's scaling, with an offset of 0 temperature scaling; fitted on validation patients.
+    """
+
+    slope: Annotated[float, Field(gt=0)] = 1.0
+    offset: float = 0.0
+
+
 class Network(_Table):
     """One ONNX network.
 
@@ -35,9 +46,11 @@ class Network(_Table):
     file, sha256 : of the weights, relative to the bundle
     input_name, output_name : tensors of the graph
     layout : order of the axes of the input
+    channels : what it sees of a slice, see :mod:`dicom_node.analysis.channels`
     size : side of the square input in pixels
     opset : ONNX operator set of the file
-    threshold : a probability at or above it counts as positive
+    calibration : of its probabilities
+    threshold : a calibrated probability at or above it counts as positive
     threshold_rule : in words, how the threshold was chosen
     """
 
@@ -45,18 +58,21 @@ class Network(_Table):
     sha256: Sha256
     input_name: str
     output_name: str
-    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    layout: Layout = "NHWC"
+    channels: Channels = "slice"
     size: Annotated[int, Field(ge=32, le=1024)]
     opset: Annotated[int, Field(ge=7)]
+    calibration: Calibration = Calibration()
     threshold: Probability
     threshold_rule: str
 
 
 class Reference(_Table):
-    """Stored squares and what the networks answered when the bundle was made.
+    """Stored squares and what the networks answered, uncalibrated, when the bundle was made.
 
-    The file is an ``.npz`` with ``detector_input`` (n, size, size) and ``detector_output`` (n,),
-    ``segmenter_input`` (n, size, size) and ``segmenter_output`` (n, size, size), all float32 or float16.
+    The squares are fed as slices of one volume. The file is an ``.npz`` with ``detector_input``
+    (n, size, size) and ``detector_output`` (n,), ``segmenter_input`` (n, size, size) and
+    ``segmenter_output`` (n, size, size), all float32 or float16.
     """
 
     file: str

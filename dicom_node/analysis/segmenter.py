@@ -12,9 +12,13 @@ class Segmenter(SliceModel):
     """The segmenter of a bundle."""
 
     def probabilities(
-        self, normalised: NDArray[np.float32], row_mm: float, column_mm: float
+        self,
+        normalised: NDArray[np.float32],
+        row_mm: float,
+        column_mm: float,
+        wanted: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """Segment every slice.
+        """Segment slices of a volume.
 
         Probabilities are brought back to the source grid before anyone thresholds them:
         that gives a better outline than a resized mask.
@@ -23,12 +27,15 @@ class Segmenter(SliceModel):
         ----------
         normalised : float32, (slices, rows, columns), in [0, 1], in the orientation of training
         row_mm, column_mm : distance between rows and between columns
+        wanted : (slices,), which to segment; None segments all
 
         Returns
         -------
-        float32, (slices, rows, columns)
+        float32, (slices, rows, columns); 0 where a slice was not wanted
         """
-        if not len(normalised):
-            return np.zeros_like(normalised)
-        grid, squares = self._run(normalised, row_mm, column_mm)
-        return np.stack([grid.to_source(square) for square in squares])
+        answer = np.zeros_like(normalised)
+        indices = np.arange(len(normalised)) if wanted is None else np.flatnonzero(wanted)
+        if len(indices):
+            grid, squares = self._run(normalised, row_mm, column_mm, indices)
+            answer[indices] = [grid.to_source(square) for square in squares]
+        return answer

@@ -10,6 +10,8 @@ import onnxruntime as ort
 import pytest
 from keras import layers
 
+from converters.errors import ConversionError
+from converters.network import Input
 from tests.converters.networks import converted, small_detector, small_unet
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -31,7 +33,7 @@ def test_a_converted_network_gives_the_same_answers_for_any_batch(make, suffix, 
         original.save(source)
     seen = converted(source, path)
     assert seen.largest < 1e-6
-    assert (seen.size, seen.layout, seen.opset) == (32, "NHWC", 17)
+    assert (seen.input, seen.opset) == (Input(32, "NHWC", "slice"), 17)
     assert seen.role == ("segmenter" if make is small_unet else "detector")
     images = np.random.default_rng(0).random((5, 32, 32, 1), dtype=np.float32)
     np.testing.assert_allclose(answer_of(path, images), original(images, training=False), atol=1e-6)
@@ -70,7 +72,7 @@ def test_a_lambda_layer_is_loaded_once_it_is_trusted(tmp_path):
 
 def test_a_network_for_any_size_gets_the_wanted_one(tmp_path):
     small_unet(None).save(tmp_path / "any.keras")
-    assert converted(tmp_path / "any.keras", tmp_path / "any.onnx", size=64).size == 64
+    assert converted(tmp_path / "any.keras", tmp_path / "any.onnx", size=64).input.size == 64
 
 
 @pytest.mark.parametrize("opset", [13, 18])
@@ -81,3 +83,19 @@ def test_the_graph_has_the_wanted_opset_and_a_named_batch(opset, tmp_path):
     assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [opset]
     shape = graph.graph.input[0].type.tensor_type.shape
     assert [side.dim_param or side.dim_value for side in shape.dim] == ["n", 32, 32, 1]
+
+
+@pytest.mark.parametrize("channels", ["repeated", "neighbours"])
+def test_a_network_of_three_channels_is_told_what_they_are(channels, tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    outputs = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "three.keras")
+    seen = converted(tmp_path / "three.keras", tmp_path / "three.onnx", channels=channels)
+    assert seen.input == Input(32, "NHWC", channels)
+    assert seen.largest < 1e-6
+
+
+def test_channels_that_contradict_the_network_are_refused(tmp_path):
+    small_unet().save(tmp_path / "one.keras")
+    with pytest.raises(ConversionError, match=r"--channels is 'neighbours', but .* takes 1 channel"):
+        converted(tmp_path / "one.keras", tmp_path / "one.onnx", channels="neighbours")

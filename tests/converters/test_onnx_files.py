@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from converters.errors import ConversionError
+from converters.network import Input
 from converters.precision import TOLERANCE
 from tests.converters.networks import converted, small_detector, small_unet, write_onnx
 
@@ -23,7 +24,7 @@ def images(tmp_path):
 
 def test_a_graph_with_channels_first_keeps_its_layout_and_names(tmp_path):
     seen = converted(write_onnx(tmp_path / "in.onnx", ("n", 1, 32, 32)), tmp_path / "out.onnx")
-    assert (seen.layout, seen.size, seen.role) == ("NCHW", 32, "segmenter")
+    assert (seen.input, seen.role) == (Input(32, "NCHW", "slice"), "segmenter")
     assert (seen.input_name, seen.output_name, seen.largest) == ("pixels", "mask", 0)
 
 
@@ -43,13 +44,14 @@ def test_a_graph_for_any_size_asks_for_one(tmp_path):
     source = write_onnx(tmp_path / "in.onnx", ("n", 1, "h", "w"))
     with pytest.raises(ConversionError, match=r"images of any size.* with --size"):
         converted(source, tmp_path / "out.onnx")
-    assert converted(source, tmp_path / "out.onnx", size=48).size == 48
+    assert converted(source, tmp_path / "out.onnx", size=48).input.size == 48
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"shape": ("n", 3, 32, 32)}, "32 channels|3 channels"),
+        ({"shape": ("n", 2, 32, 32)}, "32 channels|2 channels"),
+        ({"shape": ("n", 3, 32, 32)}, r"three channels, .* say with --channels what they are"),
         ({"shape": ("n", 1, 32, 16)}, "the node feeds squares"),
         ({"shape": ("n", 1, 16, 16)}, "16 pixels is not in 32 to 1024"),
         ({"shape": ("n", 1, 32, 32), "inputs": ("pixels", "more")}, "has 2 inputs and 1 outputs"),

@@ -117,7 +117,8 @@ def test_code_in_the_file_is_not_run_unasked(suffix, tmp_path):
     [
         ((32,), r"rank 2, \(n, 32\)"),
         ((32, 32, 32, 1), "rank 5"),
-        ((32, 32, 3), r"3 channels, \(n, 32, 32, 3\)"),
+        ((32, 32, 2), r"2 channels, \(n, 32, 32, 2\)"),
+        ((32, 32, 3), r"three channels, \(n, 32, 32, 3\); say with --channels"),
         ((32, 16, 1), "the node feeds squares"),
         ((None, None, 1), "images of any size; say which .* --size"),
     ],
