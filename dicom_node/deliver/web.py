@@ -147,7 +147,7 @@ def _telling(destination: WebDestination, deadline: _Deadline) -> Generator[None
         elif isinstance(error, httpx.NetworkError):
             reason = "broke the connection"
         else:
-            reason = "did not answer in HTTP"
+            reason = "gave no whole answer in HTTP"
         raise DestinationUnavailable(f"{url} {reason}") from None
 
 

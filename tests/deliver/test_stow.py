@@ -1,0 +1,430 @@
+"""STOW-RS: what counts as stored, what is tried again and what never will be; secrets and certificates.
+
+The server is one of bytes, so that it can answer anything. Real servers are in tests/peers/test_dicomweb.py.
+Not covered: retries over time (tests/workflow), proxies.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+import tracemalloc
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+import structlog
+from pydicom.uid import EnhancedSRStorage
+
+from dicom_node.deliver.stow import check, store
+from dicom_node.errors import (
+    ConfigurationError,
+    DeliveryRefused,
+    DestinationUnavailable,
+    NodeError,
+    PermanentError,
+)
+from dicom_node.settings import Secret, WebDestination
+from tests.support.running import free_port
+from tests.support.spot import affine_of, image_spot
+from tests.support.web_peer import Answer, Request, WebPeer, answer, certificate, stored
+
+SHAPE = (2, 20, 16)
+SECRET = "correct-horse-battery-staple"  # noqa: S105
+Series = Callable[..., list[Path]]
+Respond = Callable[[Request], Answer]
+
+
+@pytest.fixture
+def paths(series_of: Series) -> list[Path]:
+    return series_of(image_spot(affine_of(shape=SHAPE), shape=SHAPE))
+
+
+def uid_of(path: Path) -> str:
+    return str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
+def sent_uid(request: Request) -> str:
+    return str(pydicom.dcmread(BytesIO(request.dicom())).SOPInstanceUID)
+
+
+def takes_all(request: Request) -> bytes:
+    return answer(200, stored(sent_uid(request)))
+
+
+def to(peer: WebPeer, timeout_s: float = 5.0, **more: object) -> WebDestination:
+    return WebDestination(name="web", url=peer.url, timeout_s=timeout_s, **more)
+
+
+def archive(post: Respond, *, has: list[str] | None = None) -> Respond:
+    """Answers a store by a function, and a query for an instance by what it has."""
+
+    def respond(request: Request) -> Answer:
+        if request.method == "POST":
+            return post(request)
+        wanted = request.target.rpartition("SOPInstanceUID=")[2]
+        found = [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in has or [] if uid == wanted]
+        return answer(200, found)
+
+    return respond
+
+
+def test_each_file_is_one_request_with_the_bytes_of_the_file(paths: list[Path]) -> None:
+    with WebPeer(takes_all) as peer:
+        assert list(store(to(peer), paths)) == paths
+    assert [r.dicom() for r in peer.requests] == [p.read_bytes() for p in paths]
+    for request in peer.requests:
+        assert (request.method, request.target) == ("POST", "/dicom-web/studies")
+        assert request.headers["content-type"].startswith('multipart/related; type="application/dicom"; ')
+        assert request.headers["accept"] == "application/dicom+json"
+        assert int(request.headers["content-length"]) == request.body_bytes
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(paths: list[Path], tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(paths[0])
+    dataset.PixelData = bytes(64 << 20)
+    dataset.save_as(tmp_path / "large.dcm")
+    uid = uid_of(paths[0])
+    del dataset
+    with WebPeer(lambda _: answer(200, stored(uid)), keeps_bodies=False) as peer:
+        tracemalloc.start()
+        try:
+            assert list(store(to(peer), [tmp_path / "large.dcm"]))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peer.requests[0].body_bytes > 64 << 20
+    assert peak < 8 << 20
+
+
+def test_the_token_goes_along_and_a_new_one_is_taken_up(paths: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with WebPeer(takes_all) as peer:
+        destination = to(peer, token=Secret(file=file))
+        for token in (SECRET, "renewed"):
+            file.write_text(f"{token}\n")
+            list(store(destination, paths[:1]))
+    assert [r.headers["authorization"] for r in peer.requests] == [f"Bearer {SECRET}", "Bearer renewed"]
+
+
+def test_user_and_password_go_along(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACS_PASSWORD", SECRET)
+    with WebPeer(takes_all) as peer:
+        list(store(to(peer, user="node", password=Secret(variable="PACS_PASSWORD")), paths[:1]))
+    kind, encoded = peer.requests[0].headers["authorization"].split()
+    assert (kind, base64.b64decode(encoded).decode()) == ("Basic", f"node:{SECRET}")
+
+
+def test_nothing_of_the_environment_goes_along(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login somebody password {SECRET}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    with WebPeer(takes_all) as peer:
+        list(store(to(peer), paths[:1]))
+    assert "authorization" not in peer.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "No such file"),
+        (b"", "missing or empty"),
+        (b"two\nlines", "not one line"),
+        (f"{SECRET}\xe9".encode(), "printable ASCII"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_named_by_its_place(
+    content: bytes | None, told: str, paths: list[Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    destination = WebDestination(name="w", url="http://127.0.0.1:1/x", token=Secret(file=file))
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        list(store(destination, paths))
+    assert str(file) in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", [0xB000, 0xB006, 0xB007, 0xBFFF])
+def test_what_is_stored_with_a_warning_is_stored_and_the_warning_is_told(
+    reason: int, paths: list[Path]
+) -> None:
+    with (
+        WebPeer(lambda r: answer(202, stored(sent_uid(r), warning=reason))) as peer,
+        structlog.testing.capture_logs() as log,
+    ):
+        assert list(store(to(peer), paths)) == paths
+    assert [e["reason"] for e in log if e["event"] == "stored_with_warning"] == [f"{reason:04X}H"] * 2
+
+
+@pytest.mark.parametrize("status", [200, 202, 409])
+def test_what_it_has_already_is_stored(status: int, paths: list[Path]) -> None:
+    def has_it(request: Request) -> bytes:
+        return answer(status, stored(failed={sent_uid(request): 0x0111}))
+
+    with WebPeer(has_it) as peer:
+        assert list(store(to(peer), paths)) == paths
+    assert len(peer.requests) == len(paths)
+
+
+@pytest.mark.parametrize("content", [None, b"conflict!", {"00081198": 7}, "reason"])
+def test_a_conflict_of_whatever_reason_is_asked_about(content: object, paths: list[Path]) -> None:
+    def conflict(request: Request) -> bytes:
+        said = stored(failed={sent_uid(request): 0xB00E}) if content == "reason" else content
+        return answer(409, said)
+
+    there = [uid_of(paths[0])]
+    with WebPeer(archive(conflict, has=there)) as peer:
+        assert list(store(to(peer), paths[:1])) == paths[:1]
+        study = pydicom.dcmread(paths[0]).StudyInstanceUID
+        assert peer.requests[1].target.startswith(f"/dicom-web/studies/{study}/series/")
+        with pytest.raises(DeliveryRefused, match=paths[1].name):
+            list(store(to(peer), paths[1:]))
+
+
+@pytest.mark.parametrize("status", [200, 202, 409])
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        (0xA700, DestinationUnavailable),
+        (0x0110, DestinationUnavailable),
+        (0xA900, DeliveryRefused),
+        (0xC122, DeliveryRefused),
+        (0x0122, DeliveryRefused),
+    ],
+)
+def test_a_failure_is_read_whatever_the_status(
+    status: int, reason: int, error: type[NodeError], paths: list[Path]
+) -> None:
+    def fails(request: Request) -> bytes:
+        return answer(status, stored(failed={sent_uid(request): reason}))
+
+    with WebPeer(archive(fails)) as peer, pytest.raises(error, match=f"reason {reason:04X}H"):
+        list(store(to(peer), paths[:1]))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (302, ConfigurationError),
+        (400, DeliveryRefused),
+        (401, ConfigurationError),
+        (403, ConfigurationError),
+        (404, ConfigurationError),
+        (408, DestinationUnavailable),
+        (413, DeliveryRefused),
+        (415, DeliveryRefused),
+        (429, DestinationUnavailable),
+        (500, DestinationUnavailable),
+        (503, DestinationUnavailable),
+    ],
+)
+def test_an_error_is_transient_permanent_or_of_the_settings(
+    status: int, error: type[NodeError], paths: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(SECRET)
+    echoes = f"you said Bearer {SECRET}".encode()
+    with WebPeer(lambda _: answer(status, echoes, "Location: http://127.0.0.1:1/evil")) as peer:
+        with pytest.raises(error, match=str(status)) as caught:
+            list(store(to(peer, token=Secret(file=tmp_path / "token")), paths))
+        assert type(caught.value) is error
+        assert SECRET not in str(caught.value)
+    # what is wrong with one file leaves the others; what is wrong with the server does not
+    assert len(peer.requests) == (len(paths) if error is DeliveryRefused else 1)
+
+
+def test_a_refused_file_does_not_keep_back_the_others(paths: list[Path]) -> None:
+    bad = uid_of(paths[0])
+
+    def respond(request: Request) -> bytes:
+        uid = sent_uid(request)
+        return answer(409, stored(failed={uid: 0xC000})) if uid == bad else answer(200, stored(uid))
+
+    done = []
+    with WebPeer(archive(respond)) as peer, pytest.raises(DeliveryRefused, match=paths[0].name):
+        done += store(to(peer), paths)
+    assert [sent_uid(r) for r in peer.posted] == [uid_of(p) for p in paths]
+
+
+def test_a_class_that_is_refused_is_sent_in_the_first_other_that_is_taken(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    dataset = pydicom.dcmread(paths[0])
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedSRStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+    other = tmp_path / "other.dcm"
+    dataset.save_as(other)
+
+    def respond(request: Request) -> bytes:
+        uid = sent_uid(request)
+        return answer(200, stored(uid)) if uid == "2.25.1" else answer(409, stored(failed={uid: 0x0122}))
+
+    with WebPeer(archive(respond)) as peer:
+        assert list(store(to(peer), paths[:1], {paths[0]: [other]})) == [other]
+
+
+def drip(seconds: float) -> Iterator[bytes | float]:
+    yield b"HTTP/1.1 200 OK\r\nX-Slow: "
+    for _ in range(200):
+        yield b"x"
+        yield seconds
+
+
+def endless() -> Iterator[bytes | float]:
+    yield b"HTTP/1.1 200 OK\r\n\r\n"
+    for _ in range(400):
+        yield b" " * 65536
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"", "gave no whole answer in HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "gave no whole answer in HTTP"),
+        (b"\x00\xff" * 300, "gave no whole answer in HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "gave no whole answer in HTTP"),
+        ([2.0], "did not answer within 0.5 s"),
+        ("drip", "took longer than 1"),
+        (answer(200, b"{"), "does not say"),
+        (answer(200, b"[" * 200_000), "does not say"),
+        (answer(200, [[], 3]), "does not say"),
+        (answer(200, {"00081199": {"Value": [{"00081155": 5}]}}), "does not say"),
+        (answer(200, stored("2.25.9")), "does not say"),
+        (answer(204), "does not say"),
+        ("endless", "does not say"),
+    ],
+)
+def test_an_answer_that_says_nothing_is_tried_again(said: Answer, told: str, paths: list[Path]) -> None:
+    made = {"drip": lambda: drip(0.2), "endless": endless}
+    with (
+        WebPeer(archive(lambda _: made[said]() if isinstance(said, str) else said)) as peer,
+        pytest.raises(DestinationUnavailable, match=told),
+    ):
+        list(store(to(peer, timeout_s=0.5), paths))
+    assert len(peer.posted) == 1
+
+
+@pytest.mark.parametrize("said", [answer(200), answer(202, b"<xml/>"), answer(200, stored("2.25.9"))])
+def test_what_an_answer_leaves_open_is_asked(said: bytes, paths: list[Path]) -> None:
+    with WebPeer(archive(lambda _: said, has=[uid_of(paths[0])])) as peer:
+        assert list(store(to(peer), paths[:1])) == paths[:1]
+
+
+@pytest.mark.parametrize("said", [answer(500), answer(200, b"?"), answer(200, {})])
+def test_when_not_even_the_question_is_answered_it_is_tried_again(said: bytes, paths: list[Path]) -> None:
+    with (
+        WebPeer(lambda r: answer(409) if r.method == "POST" else said) as peer,
+        pytest.raises(DestinationUnavailable, match="does not say whether it has"),
+    ):
+        list(store(to(peer), paths))
+
+
+def test_an_answer_before_the_body_was_read_is_read(paths: list[Path], tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(paths[0])
+    dataset.PixelData = bytes(8 << 20)
+    dataset.save_as(tmp_path / "large.dcm")
+    too_large = [answer(413), 0.5]
+    with (
+        WebPeer(lambda _: too_large, reads_bodies=False) as peer,
+        pytest.raises(DeliveryRefused, match="413"),
+    ):
+        list(store(to(peer), [tmp_path / "large.dcm"]))
+
+
+def test_a_peer_that_does_not_read_is_given_up(paths: list[Path], tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(paths[0])
+    dataset.PixelData = bytes(32 << 20)
+    dataset.save_as(tmp_path / "large.dcm")
+    with WebPeer(lambda _: [3.0], reads_bodies=False) as peer, pytest.raises(DestinationUnavailable):
+        list(store(to(peer, timeout_s=0.5), [tmp_path / "large.dcm"]))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://no-such-host.invalid/dicom-web", "http://127.0.0.1:{port}/dicom-web"]
+)
+def test_nobody_there_is_tried_again(url: str, paths: list[Path]) -> None:
+    destination = WebDestination(name="w", url=url.format(port=free_port()), timeout_s=2)
+    with pytest.raises(DestinationUnavailable, match="cannot be reached"):
+        list(store(destination, paths))
+
+
+def test_a_file_that_is_no_dicom_is_named_and_nothing_is_sent(paths: list[Path], tmp_path: Path) -> None:
+    notes = tmp_path / "notes.dcm"
+    notes.write_text("no DICOM")
+    with WebPeer(takes_all) as peer, pytest.raises(PermanentError, match=r"notes\.dcm is no DICOM file"):
+        list(store(to(peer), [*paths, notes]))
+    assert not peer.requests
+
+
+def server_context(made: Path, key: Path, clients: Path | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    if clients is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients)
+    return context
+
+
+def test_a_certificate_that_the_ca_file_vouches_for_is_trusted_and_no_other(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    made, key = certificate(tmp_path)
+    stranger, _ = certificate(tmp_path, "stranger")
+    with WebPeer(takes_all, tls=server_context(made, key)) as peer:
+        assert list(store(to(peer, ca_file=made), paths)) == paths
+        count = len(peer.requests)
+        for destination in (to(peer, ca_file=stranger), to(peer)):
+            with pytest.raises(DestinationUnavailable, match="certificate that is not trusted"):
+                list(store(destination, paths))
+        assert len(peer.requests) == count
+
+
+def test_a_server_that_wants_our_certificate_gets_it(paths: list[Path], tmp_path: Path) -> None:
+    made, key = certificate(tmp_path)
+    ours, our_key = certificate(tmp_path, "node")
+    with WebPeer(takes_all, tls=server_context(made, key, clients=ours)) as peer:
+        destination = to(peer, ca_file=made, certificate_file=ours, key_file=our_key)
+        assert list(store(destination, paths)) == paths
+        with pytest.raises(DestinationUnavailable):
+            list(store(to(peer, ca_file=made), paths))
+
+
+def test_plain_http_where_tls_is_expected_is_told(paths: list[Path], tmp_path: Path) -> None:
+    with WebPeer(takes_all) as peer:
+        destination = WebDestination(name="w", url=peer.url.replace("http:", "https:"), timeout_s=5)
+        with pytest.raises(DestinationUnavailable, match="could not agree on TLS"):
+            list(store(destination, paths))
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_ca_file_that_cannot_be_used_is_named(
+    content: str | None, paths: list[Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content:
+        file.write_text(content)
+    destination = WebDestination(name="w", url="https://127.0.0.1:1/x", ca_file=file)
+    with pytest.raises(ConfigurationError, match=r"ca_file .*ca\.pem"):
+        list(store(destination, paths))
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_service_that_answers_a_query_without_a_match_is_there(status: int) -> None:
+    with WebPeer(lambda _: answer(status, [] if status == 200 else None)) as peer:
+        check(to(peer))
+    assert peer.requests[0].target.startswith("/dicom-web/studies?StudyInstanceUID=")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, ConfigurationError), (404, ConfigurationError), (400, DestinationUnavailable), (503, NodeError)],
+)
+def test_a_service_that_does_not_let_us_in_is_not(status: int, error: type[NodeError]) -> None:
+    with WebPeer(lambda _: answer(status)) as peer, pytest.raises(error, match=str(status)):
+        check(to(peer))
