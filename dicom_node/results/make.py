@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.results.capture import make_capture
@@ -19,6 +20,7 @@ from dicom_node.results.report import (
     RESEARCH_USE_SENTENCE,
     make_failed_report,
     make_report,
+    report_of,
     summary,
 )
 from dicom_node.results.result_set import Kind, ResultSet
@@ -38,6 +40,8 @@ def make_results(
     made_at: datetime,
     limitations: str = "",
     predecessor: ResultSet | None = None,
+    version: int = 1,
+    run: int = 1,
 ) -> ResultSet:
     """Make, prove and write the objects of one analysed volume.
 
@@ -50,6 +54,8 @@ def make_results(
     made_at : aware; every date and time of creation in the objects
     limitations : of the models, in sentences, for the report
     predecessor : the result that this one replaces
+    version : of the series' results, from 1
+    run : of these very images, from 1
 
     Raises
     ------
@@ -58,8 +64,16 @@ def make_results(
     """
     source = Source.of_headers(volume.headers)
     provenance = Provenance(
-        source, findings.algorithm, site_salt, configuration_digest, made_at, outcome=_analysed(volume)
+        source,
+        findings.algorithm,
+        site_salt,
+        configuration_digest,
+        made_at,
+        outcome=_analysed(volume),
+        version=version,
+        run=run,
     )
+    provenance = replace(provenance, began=_began(provenance, predecessor))
     shown: FrameReference | None = None
     if findings.lesions:
         key_slice = findings.key_slice
@@ -96,6 +110,9 @@ def make_failure(
     made_at: datetime,
     limitations: str = "",
     predecessor: ResultSet | None = None,
+    version: int = 1,
+    run: int = 1,
+    apart: bool = False,
 ) -> ResultSet:
     """Make, prove and write the report of an analysis that failed, and a card that says the same.
 
@@ -104,6 +121,7 @@ def make_failure(
     headers : of one patient and study; pixels and geometry may be missing or broken
     cause : in plain words, without patient data
     algorithm : that would have been applied
+    apart : the series mixes patients or studies, and these are the headers of one of them
 
     Raises
     ------
@@ -112,8 +130,17 @@ def make_failure(
     """
     source = Source.of_headers(headers)
     provenance = Provenance(
-        source, algorithm, site_salt, configuration_digest, made_at, outcome=f"failed: {cause}"
+        source,
+        algorithm,
+        site_salt,
+        configuration_digest,
+        made_at,
+        outcome=f"failed: {cause}",
+        version=version,
+        run=run,
+        apart=apart,
     )
+    provenance = replace(provenance, began=_began(provenance, predecessor))
     no_statement = f"No statement is made about any {algorithm.finding.label}."
     picture = card("The analysis failed", (cause, no_statement, limitations))
     made: dict[Kind, Dataset] = {}
@@ -127,6 +154,17 @@ def _analysed(volume: MRVolume) -> str:
     """Tell two volumes apart that are frames of the same instances."""
     numbers = sorted(frame.frame_number for frame in volume.frames if frame.frame_number is not None)
     return " ".join(["analysed", *map(str, numbers)])
+
+
+def _began(provenance: Provenance, predecessor: ResultSet | None) -> tuple[str, str] | None:
+    """When the series began to which this version is added: one date for all of a series (PS3.3 C.7.3.1)."""
+    if predecessor is None:
+        return None
+    report = report_of(predecessor)
+    if report.series_instance_uid != provenance.series_uid(Kind.SR):
+        return None
+    header = dcmread(report.path, specific_tags=["SeriesDate", "SeriesTime"])
+    return str(header.SeriesDate), str(header.SeriesTime)
 
 
 def _negative_card(findings: Findings, limitations: str) -> Picture:

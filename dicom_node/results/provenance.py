@@ -107,6 +107,10 @@ class Provenance:
     configuration_digest : of the settings that decided the outcome
     made_at : aware; the same for every object of a result
     outcome : tells a failed result from a later successful one of the same images
+    version : of the result, from 1; its InstanceNumber
+    run : tells an analysis from an earlier one of the same images, from 1
+    apart : one of several results of a series that mixes patients or studies
+    began : date and time of the series (DA, TM) when an earlier version began it
     """
 
     source: Source
@@ -115,6 +119,10 @@ class Provenance:
     configuration_digest: str
     made_at: datetime
     outcome: str = "analysed"
+    version: int = 1
+    run: int = 1
+    apart: bool = False
+    began: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a naive time: it would depend on the machine."""
@@ -130,6 +138,21 @@ class Provenance:
             self.algorithm.weights_sha256,
             self.configuration_digest,
             self.outcome,
+            *([f"run {self.run}"] if self.run > 1 else []),
+            what,
+        )
+        return hashed_uid(*parts)
+
+    def lasting_uid(self, what: str) -> str:
+        """Derive a UID that the next version will have too, as long as it is made by the same models."""
+        if self.apart:
+            return self.uid(what)
+        parts = (
+            self.site_salt,
+            self.source.study_instance_uid,
+            self.source.series_instance_uid,
+            self.algorithm.weights_sha256,
+            self.configuration_digest,
             what,
         )
         return hashed_uid(*parts)
@@ -139,8 +162,13 @@ class Provenance:
         return self.uid(f"{kind} instance")
 
     def series_uid(self, kind: Kind) -> str:
-        """SeriesInstanceUID of the object of this kind."""
-        return self.uid(f"{kind} series")
+        """SeriesInstanceUID of the object of this kind.
+
+        Versions share a series, and viewers show the instance with the highest number of it. But
+        a series of pictures is opened at its first one, so that each version gets a series of its own.
+        """
+        what = f"{kind} series"
+        return self.uid(what) if kind is Kind.SC else self.lasting_uid(what)
 
     @property
     def device_uid(self) -> str:
@@ -167,11 +195,12 @@ def stamp(dataset: Dataset, provenance: Provenance, kind: Kind) -> None:
     """Give a finished object its identity, series, equipment, dates and file meta information."""
     copy_identity(provenance.source.header, dataset)
     dataset.SOPInstanceUID = provenance.instance_uid(kind)
-    dataset.InstanceNumber = 1
+    dataset.InstanceNumber = provenance.version
     dataset.SeriesInstanceUID = provenance.series_uid(kind)
     dataset.SeriesNumber = _series_number(provenance.source.header, kind)
     title = provenance.algorithm.finding.title
-    dataset.SeriesDescription = f"{title} {_NAMES[kind]}, {RESEARCH_USE}"
+    number = f" {provenance.version}" if kind is Kind.SC and provenance.version > 1 else ""
+    dataset.SeriesDescription = f"{title} {_NAMES[kind]}{number}, {RESEARCH_USE}"
     if kind is not Kind.SR:
         # without a body part, the paired-structure condition of Laterality cannot be decided
         dataset.BodyPartExamined = "BRAIN"
@@ -182,8 +211,10 @@ def stamp(dataset: Dataset, provenance: Provenance, kind: Kind) -> None:
     dataset.DeviceSerialNumber = provenance.algorithm.weights_sha256[:16] or "0"
     dataset.ContributingEquipmentSequence = [_equipment(provenance)]
     date, time = f"{provenance.local_time:%Y%m%d}", f"{provenance.local_time:%H%M%S}"
-    dataset.InstanceCreationDate = dataset.SeriesDate = dataset.ContentDate = date
-    dataset.InstanceCreationTime = dataset.SeriesTime = dataset.ContentTime = time
+    dataset.InstanceCreationDate = dataset.ContentDate = date
+    dataset.InstanceCreationTime = dataset.ContentTime = time
+    began = provenance.began if kind is not Kind.SC else None
+    dataset.SeriesDate, dataset.SeriesTime = began or (date, time)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -277,6 +277,43 @@ def test_the_same_inputs_give_the_same_uids_and_any_other_input_gives_others(cas
     assert len(uids) == (1 + len(others)) * len(Kind)
 
 
+def test_a_late_slice_makes_new_instances_of_the_same_series_and_another_model_another_series(case):
+    source = Source.of_headers(case.volume.headers[:-1])
+    first = Provenance(source, case.findings.algorithm, "site", "digest", MADE_AT)
+    late = replace(first, source=Source.of_headers(case.volume.headers), version=2)
+    again = replace(first, run=2, version=3)
+    for later in (late, again):
+        assert later.series_uid(Kind.SR) == first.series_uid(Kind.SR)
+        assert later.series_uid(Kind.SEG) == first.series_uid(Kind.SEG)
+        # a series of pictures is opened at its first one
+        assert later.series_uid(Kind.SC) != first.series_uid(Kind.SC)
+        assert later.instance_uid(Kind.SR) != first.instance_uid(Kind.SR)
+    for other in (
+        replace(late, algorithm=replace(case.findings.algorithm, weights_sha256="00" * 32)),
+        replace(late, configuration_digest="other"),
+        replace(late, site_salt="other"),
+        replace(late, apart=True),
+    ):
+        assert other.series_uid(Kind.SR) != first.series_uid(Kind.SR)
+
+
+def test_a_later_version_has_its_number_and_the_date_of_the_series(case, tmp_path):
+    first = run(case, tmp_path / "1")
+    day = timedelta(days=1)
+    second = run(case, tmp_path / "2", predecessor=first, version=2, run=2, made_at=MADE_AT + day)
+    for kind in (Kind.SEG, Kind.SR):
+        before, after = read(first, kind), read(second, kind)
+        assert after.SeriesInstanceUID == before.SeriesInstanceUID
+        assert after.SOPInstanceUID != before.SOPInstanceUID
+        assert (before.InstanceNumber, after.InstanceNumber) == (1, 2)
+        assert (after.SeriesDate, after.SeriesTime) == (before.SeriesDate, before.SeriesTime)
+        assert after.SeriesDescription == before.SeriesDescription
+        assert after.ContentDate > before.ContentDate
+    picture = read(second, Kind.SC)
+    assert picture.SeriesDate == picture.ContentDate
+    assert picture.SeriesDescription == "Tumour summary picture 2, RESEARCH USE ONLY"
+
+
 def test_the_order_of_the_headers_does_not_change_the_uids(case):
     first, second = (
         Provenance(Source.of_headers(headers), case.findings.algorithm, "site", "digest", MADE_AT)
