@@ -155,11 +155,17 @@ class Secret(_Section):
 
 
 class CalledAE(_Section):
-    """One AE title that the node answers to, and who may call it (empty: anybody)."""
+    """One AE title that the node answers to, and who may call it (empty: anybody).
+
+    Attributes
+    ----------
+    priority : of the series sent to it; an urgent one overtakes those that wait
+    """
 
     ae_title: AETitle
     calling_ae_titles: tuple[AETitle, ...] = ()
     addresses: tuple[Network, ...] = ()
+    priority: Literal["high", "normal", "low"] = "normal"
 
 
 class ReceiveTLS(_Section):
@@ -339,7 +345,8 @@ class Outgoing(_Section):
     Attributes
     ----------
     timeout_s : for connecting and for each answer
-    retry_first_s, retry_longest_s, retry_for_hours : exponential backoff with jitter
+    retry_first_s, retry_longest_s : exponential backoff with jitter
+    retry_for_hours, retry_attempts : after either the delivery has failed; 0 attempts: any number
     """
 
     name: Name
@@ -347,6 +354,7 @@ class Outgoing(_Section):
     retry_first_s: PositiveFloat = 2.0
     retry_longest_s: PositiveFloat = 300.0
     retry_for_hours: PositiveFloat = 72.0
+    retry_attempts: Annotated[int, Field(ge=0)] = 0
 
 
 class Destination(Outgoing):
