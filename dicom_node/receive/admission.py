@@ -31,7 +31,9 @@ class Load:
     associations_of_host: int
 
 
-def admit(settings: Receive, titles: AETitles, host: str, load: Load, *, has_room: bool) -> Rejection | None:
+def admit(
+    settings: Receive, titles: AETitles, host: str, load: Load, *, has_room: bool, is_stopping: bool
+) -> Rejection | None:
     """Return why an association is refused, or None.
 
     An address that is not allowed is answered like an unknown calling AE title: the
@@ -49,13 +51,13 @@ def admit(settings: Receive, titles: AETitles, host: str, load: Load, *, has_roo
         return Rejection.LOCAL_LIMIT_EXCEEDED
     if load.associations_of_host > settings.maximum_associations_per_host:
         return Rejection.LOCAL_LIMIT_EXCEEDED
-    if not has_room:
+    if is_stopping or not has_room:
         return Rejection.TEMPORARY_CONGESTION
     return None
 
 
 def _is_within(host: str, networks: tuple[str, ...]) -> bool:
-    address = ipaddress.ip_address(host)
+    address = ipaddress.ip_address(host.partition("%")[0])  # a link-local one names its interface
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return any(address in ipaddress.ip_network(network) for network in networks)

@@ -43,9 +43,10 @@ class CompleteSeries:
 
     Attributes
     ----------
-    digest : SHA-256 in hex over the sorted SOP Instance UIDs, one a line
+    digest : first 16 hex digits of SHA-256 over the sorted SOP Instance UIDs, one a line
         With the series UID it names this version: a late slice changes it, a resend does not.
     instances : how many
+    paths : of the instances, sorted
     """
 
     series_instance_uid: str
@@ -53,6 +54,7 @@ class CompleteSeries:
     instances: int
     called_ae_title: str
     calling_ae_title: str
+    paths: tuple[Path, ...]
 
 
 class Listing(Protocol):
@@ -203,20 +205,9 @@ class Completion:
 
     def _complete(self, series_instance_uid: str) -> None:
         try:
-            files = self._spool.instances(series_instance_uid)
-            if not files:
-                return
-            titles = self._spool.titles(series_instance_uid)
-            uids = sorted(path.stem for path in files)
-            self._on_complete(
-                CompleteSeries(
-                    series_instance_uid=series_instance_uid,
-                    digest=hashlib.sha256("\n".join(uids).encode("ascii")).hexdigest(),
-                    instances=len(uids),
-                    called_ae_title=titles.called,
-                    calling_ae_title=titles.calling,
-                )
-            )
+            series = look(self._spool, series_instance_uid)
+            if series is not None:
+                self._on_complete(series)
         except BaseException:
             now = self._clock()
             with self._changed:
@@ -239,6 +230,23 @@ class Completion:
             self._waits_until = float("inf") if deadline is None else deadline
             self._changed.wait(None if deadline is None else max(0.0, deadline - self._clock()))
             return not self._is_stopping
+
+
+def look(spool: Listing, series_instance_uid: str) -> CompleteSeries | None:
+    """Describe a series as it lies in the spool; None when nothing of it is there."""
+    paths = spool.instances(series_instance_uid)
+    if not paths:
+        return None
+    titles = spool.titles(series_instance_uid)
+    uids = sorted(path.stem for path in paths)
+    return CompleteSeries(
+        series_instance_uid=series_instance_uid,
+        digest=hashlib.sha256("\n".join(uids).encode("ascii")).hexdigest()[:16],
+        instances=len(paths),
+        called_ae_title=titles.called,
+        calling_ae_title=titles.calling,
+        paths=tuple(paths),
+    )
 
 
 def has_no_gap(slices: Sequence[tuple[Vector | None, Vector | None]]) -> bool:

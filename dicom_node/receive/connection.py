@@ -1,4 +1,4 @@
-"""One accepted connection, in one thread: opening, association, end.
+"""One accepted connection, in one thread: TLS handshake, opening, association, end.
 
 Every wait has an end: the peer's next byte, a deadline, or the receiver's stop. Between
 messages the thread sleeps in the kernel and costs nothing.
@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from pynetdicom import AE
 from dicom_node.receive.admission import Load, admit
 from dicom_node.receive.contexts import supported_contexts
 from dicom_node.receive.datapath import DataPath
+from dicom_node.receive.handshake import await_client_hello, shake_hands
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.part10 import AETitles
 from dicom_node.receive.pdu_reader import LONGEST_OPENING_BYTES, PDUReader
@@ -26,14 +28,17 @@ from dicom_node.receive.protocol import (
     A_ASSOCIATE_RQ,
     A_RELEASE_RQ,
     P_DATA_TF,
+    TLS_HANDSHAKE,
     AssociationFault,
     ConnectionLost,
+    NotSecured,
     Overdue,
     ProtocolError,
 )
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.upper_layer import Address, UpperLayer
 from dicom_node.settings import Receive
+from dicom_node.tls import ServerTLS
 
 # For the peer to close after a release, a rejection or an abort (the ARTIM timer, PS3.8 9.1.5)
 _CLOSING_S = 2.0
@@ -53,6 +58,7 @@ class Service:
     on_instance: Callable[[StoredInstance], None]
     on_association_end: Callable[[int, bool], None]
     load: Callable[[Connection], Load]
+    is_stopping: Callable[[], bool]
 
 
 class Connection:
@@ -63,6 +69,7 @@ class Connection:
     service : Service
     accepted : socket.socket
     peer : the peer's address tuple
+    tls : of a port that speaks TLS
 
     Attributes
     ----------
@@ -71,24 +78,53 @@ class Connection:
     is_association : whether it counts as an association; opening and closing ones do not
     """
 
-    def __init__(self, service: Service, accepted: socket.socket, peer: Address) -> None:
+    def __init__(
+        self, service: Service, accepted: socket.socket, peer: Address, tls: ServerTLS | None = None
+    ) -> None:
         self.host = peer[0]
         self.id = next(_ids)
         self.is_association = False
         self._service = service
         self._settings = service.settings
         self._socket = accepted
+        self._peer: Address = peer
+        self._local: Address = accepted.getsockname()
+        self._tls = tls
+        self._security = "none"
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._upper_layer = UpperLayer(
-            service.ae, accepted, peer, accepted.getsockname(), supported_contexts()
-        )
-        self._reader = PDUReader(accepted, self._settings.maximum_pdu, self._settings.pdu_timeout_s)
         self._state = threading.Lock()
         self._is_within_message = False
         self._is_draining = False
 
     def run(self) -> None:
         """Serve the connection until it ends."""
+        try:
+            if self._tls is not None:
+                self._secure(self._tls)
+            self._run_upper_layer()
+        except ConnectionLost:  # before a word of TLS: a health check, and not worth a line
+            pass
+        except NotSecured as fault:
+            _log.warning("tls_refused", host=self.host, port=self._local[1], fault=str(fault))
+        finally:
+            self._socket.close()
+
+    def _secure(self, tls: ServerTLS) -> None:
+        deadline = time.monotonic() + self._settings.pdu_timeout_s
+        await_client_hello(self._socket, self._settings.pdu_timeout_s)
+        context = tls.context()
+        with self._state:  # whoever ends the connection meanwhile means the socket of the moment
+            secured = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+            self._socket = secured
+        shake_hands(secured, deadline - time.monotonic())
+        self._security = f"{secured.version()}, client {'proven' if secured.getpeercert() else 'unproven'}"
+
+    def _run_upper_layer(self) -> None:
+        service, settings = self._service, self._settings
+        self._upper_layer = UpperLayer(
+            service.ae, self._socket, self._peer, self._local, supported_contexts()
+        )
+        self._reader = PDUReader(self._socket, settings.maximum_pdu, settings.pdu_timeout_s)
         try:
             titles = self._open()
             if titles is not None:
@@ -100,8 +136,6 @@ class Connection:
                 _log.warning("association_fault", association=self.id, host=self.host, fault=str(fault))
             with contextlib.suppress(OSError):
                 self._upper_layer.abort(by_provider=isinstance(fault, ProtocolError))
-        finally:
-            self._socket.close()
 
     def drain(self) -> None:
         """Let a message that has begun be answered, then abort; abort at once if there is none."""
@@ -113,15 +147,24 @@ class Connection:
 
     def cut(self) -> None:
         """End now."""
-        self._shut(socket.SHUT_RDWR)
+        with self._state:
+            self._shut(socket.SHUT_RDWR)
 
     def _shut(self, how: int) -> None:
         with contextlib.suppress(OSError):
-            self._socket.shutdown(how)
+            # Not SSLSocket's, which would go on in plain text
+            socket.socket.shutdown(self._socket, how)
 
     def _open(self) -> AETitles | None:
         """Negotiate; return the AE titles if the association is established (PS3.8 7.1)."""
-        kind, pdu = self._reader.read(LONGEST_OPENING_BYTES, self._settings.pdu_timeout_s)
+        try:
+            kind, pdu = self._reader.read(LONGEST_OPENING_BYTES, self._settings.pdu_timeout_s)
+        except ProtocolError:
+            if self._reader.next_byte == TLS_HANDSHAKE and self._tls is None:
+                raise ProtocolError(
+                    "it speaks TLS to a port without; switch its TLS off, or send it to receive.tls.port"
+                ) from None
+            raise
         if kind != A_ASSOCIATE_RQ:
             raise ProtocolError("the first PDU is no A-ASSOCIATE-RQ")
         self._socket.settimeout(self._settings.pdu_timeout_s)
@@ -130,7 +173,12 @@ class Connection:
             return None
         service = self._service
         rejection = admit(
-            self._settings, titles, self.host, service.load(self), has_room=service.spool.has_room()
+            self._settings,
+            titles,
+            self.host,
+            service.load(self),
+            has_room=service.spool.has_room(),
+            is_stopping=service.is_stopping(),
         )
         if rejection is None:
             return titles if self._upper_layer.accept() else None
@@ -153,6 +201,7 @@ class Connection:
             host=self.host,
             called_ae_title=titles.called,
             calling_ae_title=titles.calling,
+            tls=self._security,
         )
         data_path = DataPath(
             self._service.spool,

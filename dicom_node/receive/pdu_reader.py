@@ -39,6 +39,11 @@ class PDUReader:
         """Whether the peer has sent anything at all."""
         return self._stop > 0
 
+    @property
+    def next_byte(self) -> int | None:
+        """What the next PDU begins with; None while nothing of it is there."""
+        return self._buffer[self._start] if self._stop > self._start else None
+
     def read(self, longest: int, idle_timeout_s: float) -> tuple[int, memoryview]:
         """Return the type of the next PDU and the whole PDU, valid until the next call.
 

@@ -1,4 +1,4 @@
-"""The C-STORE SCP: listens, and keeps count of its connections."""
+"""The C-STORE SCP: listens on one port or two, and keeps count of its connections."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from pynetdicom import AE
@@ -18,6 +19,7 @@ from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.upper_layer import Address
 from dicom_node.settings import Receive
+from dicom_node.tls import ServerTLS
 
 _BACKLOG = 128
 # Before accept is tried again when the process is out of descriptors or memory
@@ -29,6 +31,14 @@ _HEADROOM = 2
 _CUT_S = 2.0
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class _Door:
+    """A port that is listened on, and the thread that accepts there."""
+
+    listener: socket.socket
+    acceptor: threading.Thread
 
 
 class Receiver:
@@ -45,6 +55,11 @@ class Receiver:
         Gets the id of an established association and whether it was released.
     port : int, optional
         Instead of the settings' one; 0 takes a free one.
+
+    Raises
+    ------
+    ConfigurationError
+        A file of ``receive.tls`` cannot be used.
     """
 
     def __init__(
@@ -61,16 +76,19 @@ class Receiver:
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._settings = settings
-        self._service = Service(settings, ae, spool, on_instance, on_association_end, self._load)
+        self._service = Service(
+            settings, ae, spool, on_instance, on_association_end, self._load, lambda: self._is_stopping
+        )
         self._port = settings.port if port is None else port
-        self._listener: socket.socket | None = None
-        self._acceptor: threading.Thread | None = None
+        self._tls = ServerTLS(settings.tls) if settings.tls else None
+        self._doors: list[_Door] = []
+        self._is_stopping = False
         self._connections: set[Connection] = set()
         self._changed = threading.Condition()
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that is listened on; with TLS if ``receive.tls.port`` is the same."""
         return self._port
 
     def start(self) -> None:
@@ -81,44 +99,80 @@ class Receiver:
         OSError
             The address cannot be bound.
         """
-        family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
-        self._listener = socket.create_server(
-            (self._settings.host, self._port), family=family, backlog=_BACKLOG
-        )
-        self._port = self._listener.getsockname()[1]
-        self._acceptor = threading.Thread(
-            target=self._accept, args=(self._listener,), name="receiver", daemon=True
-        )
-        self._acceptor.start()
-        _log.info("receiver_started", host=self._settings.host, port=self._port)
+        self._is_stopping = False
+        tls = self._settings.tls
+        try:
+            if tls is None or tls.port != self._settings.port:
+                self._port = self._open(self._port, None)
+            if tls is not None and tls.port != self._settings.port:
+                self._open(tls.port, self._tls)
+            elif tls is not None:
+                self._port = self._open(self._port, self._tls)
+        except OSError:
+            self._close()
+            raise
 
-    def stop(self, timeout_s: float) -> None:
-        """Refuse new connections, let C-STOREs that have begun be answered, and end.
+    def drain(self, timeout_s: float) -> None:
+        """Let C-STOREs that have begun be answered; from now on associations are rejected as transient.
 
         Parameters
         ----------
         timeout_s : float
             After it, what still runs is cut; it was not acknowledged.
         """
-        if self._listener is None or self._acceptor is None:
-            return
-        # Closing alone would not wake the thread that waits in accept
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
-        self._listener.close()
-        self._listener = self._acceptor = None
         with self._changed:
-            for connection in self._connections:
+            self._is_stopping = True
+            leaving = set(self._connections)
+            for connection in leaving:
                 connection.drain()
-            if not self._changed.wait_for(lambda: not self._connections, timeout_s):
-                _log.warning("receiver_cut", connections=len(self._connections))
-                for connection in self._connections:
-                    connection.cut()
-                self._changed.wait_for(lambda: not self._connections, _CUT_S)
+            if not self._changed.wait_for(lambda: not leaving & self._connections, timeout_s):
+                _log.warning("receiver_cut", connections=len(leaving & self._connections))
+                self._cut(leaving)
+
+    def stop(self, timeout_s: float) -> None:
+        """Drain, and listen no more.
+
+        Parameters
+        ----------
+        timeout_s : float
+            As for `drain`.
+        """
+        if not self._doors:
+            return
+        self.drain(timeout_s)
+        self._close()
+        with self._changed:
+            self._cut(set(self._connections))
         _log.info("receiver_stopped")
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _open(self, port: int, tls: ServerTLS | None) -> int:
+        host = self._settings.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        port = int(listener.getsockname()[1])
+        acceptor = threading.Thread(
+            target=self._accept, args=(listener, tls), name=f"receiver-{port}", daemon=True
+        )
+        self._doors.append(_Door(listener, acceptor))
+        acceptor.start()
+        _log.info("receiver_started", host=host, port=port, tls=tls is not None)
+        return port
+
+    def _close(self) -> None:
+        for door in self._doors:
+            # Closing alone would not wake the thread that waits in accept
+            with contextlib.suppress(OSError):
+                door.listener.shutdown(socket.SHUT_RDWR)
+            door.acceptor.join()
+            door.listener.close()
+        self._doors.clear()
+
+    def _cut(self, connections: set[Connection]) -> None:
+        for connection in connections & self._connections:
+            connection.cut()
+        self._changed.wait_for(lambda: not connections & self._connections, _CUT_S)
+
+    def _accept(self, listener: socket.socket, tls: ServerTLS | None) -> None:
         while True:
             try:
                 accepted, peer = listener.accept()
@@ -128,14 +182,14 @@ class Receiver:
                 _log.error("accept_failed", error=error.strerror)
                 time.sleep(_PAUSE_S)
                 continue
-            self._take(accepted, peer)
+            self._take(accepted, peer, tls)
 
-    def _take(self, accepted: socket.socket, peer: Address) -> None:
+    def _take(self, accepted: socket.socket, peer: Address, tls: ServerTLS | None) -> None:
         if self._is_flooded_by(peer[0]):
             accepted.close()
             return
         try:
-            connection = Connection(self._service, accepted, peer)
+            connection = Connection(self._service, accepted, peer, tls)
         except OSError:  # the peer is gone already
             accepted.close()
             return

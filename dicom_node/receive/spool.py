@@ -104,6 +104,10 @@ class Spool:
         """Return the files of a series, sorted by name; none if the series is not there."""
         return sorted(self._folder(series_instance_uid).glob("*.dcm"))
 
+    def conflicts(self, series_instance_uid: str) -> list[Path]:
+        """Return the files that came under a SOP Instance UID that had other content, sorted."""
+        return sorted(self._folder(series_instance_uid).glob("*.conflict-*"))
+
     def titles(self, series_instance_uid: str) -> AETitles:
         """Return by which AE titles a series came.
 

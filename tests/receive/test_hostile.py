@@ -1,16 +1,19 @@
 """Covers: peers that break the protocol, are slow, endless or gone, with a peer made of bytes; in
 each case that the part file goes and that the next peer is served.
-Does not cover: TLS; floods from many hosts (that is the firewall's).
+Does not cover: TLS (test_tls.py), a real full disk (test_full_disk.py); floods from many hosts (that is
+the firewall's).
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import struct
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -284,6 +287,30 @@ def test_half_open_connections_of_one_host_do_not_keep_another_out(receiver):
         peer.socket.close()
 
 
+def test_eleven_that_stop_within_a_pdu_leave_the_ten_associations_to_others_of_the_same_host(receiver):
+    running = receiver(maximum_associations=10, maximum_associations_per_host=10)
+    silent = [Peer(running.port) for _ in range(11)]
+    for peer in silent:
+        peer.send(associate_rq()[:50])
+    assert serves(running)
+    for peer in silent:
+        peer.socket.close()
+
+
+@pytest.mark.parametrize("hours", [-26, 26])
+def test_a_wall_clock_that_is_set_changes_no_deadline(receiver, monkeypatch, hours):
+    running = receiver(pdu_timeout_s=5, idle_timeout_s=5)
+    now = time.time
+    with Peer(running.port) as peer:
+        peer.associate().begin(UID)
+        peer.send(peer.fragment(IMAGE[:500]))
+        monkeypatch.setattr(time, "time", lambda: now() + hours * 3600)
+        time.sleep(0.2)
+        peer.send(peer.fragment(IMAGE[500:], is_last=True))
+        assert peer.status() == Status.SUCCESS
+        peer.release()
+
+
 def test_a_hundred_idle_associations_cost_no_time(receiver):
     running = receiver(maximum_associations=200, maximum_associations_per_host=200)
     threads = threading.active_count()
@@ -301,9 +328,20 @@ def test_a_hundred_idle_associations_cost_no_time(receiver):
 def test_health_checks_that_connect_and_close_leave_nothing(receiver):
     running = receiver()
     threads, descriptors = threading.active_count(), descriptors_open()
-    for _ in range(200):
-        socket.create_connection(("127.0.0.1", running.port)).close()
-    wait_for(lambda: threading.active_count() == threads, 20)
-    assert descriptors_open() <= descriptors + 2
+
+    def check(times: int) -> int:
+        for _ in range(times):
+            socket.create_connection(("127.0.0.1", running.port)).close()
+        wait_for(lambda: threading.active_count() == threads and descriptors_open() <= descriptors + 2, 20)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = check(50)
+        assert check(200) - before < 100_000
+    finally:
+        tracemalloc.stop()
+    wait_for(lambda: descriptors_open() <= descriptors + 2, 20)
     assert running.ends == []
     assert serves(running)

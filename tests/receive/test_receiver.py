@@ -1,6 +1,6 @@
 """Covers: the receiver with real peers (DCMTK, pynetdicom): every transfer syntax byte for byte, echo,
 admission with its reasons, several associations at once, small PDUs, stopping.
-Does not cover: hostile peers (test_hostile.py), TLS.
+Does not cover: hostile peers (test_hostile.py), TLS (test_tls.py), a real full disk (test_full_disk.py).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
+from dicom_node.receive.admission import Load, Rejection, admit
 from dicom_node.receive.contexts import TRANSFER_SYNTAXES
 from dicom_node.receive.part10 import AETitles
 from dicom_node.receive.server import Receiver
@@ -251,6 +252,36 @@ def test_who_may_associate_is_set_for_each_called_ae_title(receiver, called, cal
         assert (tuple(value[1:4]) if kind == ASSOCIATE_RJ else None) == expected
 
 
+@pytest.mark.parametrize(
+    ("host", "networks", "expected"),
+    [
+        ("10.1.20.7", ("10.1.0.0/16",), True),
+        ("10.2.0.1", ("10.1.0.0/16", "10.2.0.1"), True),
+        ("10.2.0.2", ("10.1.0.0/16", "10.2.0.1"), False),
+        ("::ffff:10.1.0.9", ("10.1.0.0/16",), True),
+        ("fd00::7", ("fd00::/8",), True),
+        ("fd00::7", ("10.0.0.0/8",), False),
+        ("10.0.0.7", ("fd00::/8",), False),
+        ("fe80::1%eth0", ("fe80::/10",), True),
+    ],
+)
+def test_addresses_are_networks_in_cidr_of_either_family(host, networks, expected):
+    settings = Receive(called=(CalledAE(ae_title="MRI", addresses=networks),))
+    titles = AETitles("MRI", "ANY")
+    refused = admit(settings, titles, host, Load(1, 1), has_room=True, is_stopping=False)
+    assert refused is (None if expected else Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED)
+
+
+def test_who_is_refused_is_told_with_titles_address_and_reason(receiver, capsys):
+    running = receiver(called=(ALLOWED,))
+    with Peer(running.port, source="127.0.0.2") as peer:
+        peer.send(associate_rq(called="MRI", calling="MR1"))
+        assert peer.read()[0] == ASSOCIATE_RJ
+    line = next(line for line in capsys.readouterr().out.splitlines() if "association_rejected" in line)
+    for part in ("MRI", "MR1", "127.0.0.2", "calling_ae_title_not_recognized"):
+        assert part in line
+
+
 def test_a_calling_ae_title_with_letters_that_it_must_not_have_does_no_harm(receiver):
     running = receiver()
     with Peer(running.port) as peer:
@@ -305,14 +336,18 @@ def test_stopping_lets_a_c_store_end_and_refuses_the_next(receiver):
     stopping = threading.Thread(target=running.receiver.stop, args=(30,))
     stopping.start()
     assert idle.read()[0] == ABORT
-    with pytest.raises(OSError, match="refused"):
-        Peer(running.port)
+    with Peer(running.port) as late:
+        late.send(associate_rq())
+        kind, value = late.read()
+        assert (kind, tuple(value[1:4])) == (ASSOCIATE_RJ, (2, 3, 1))
 
     peer.send(peer.fragment(IMAGE[500:], is_last=True))
     assert peer.status() == Status.SUCCESS
     assert peer.read()[0] == ABORT
     stopping.join(20)
     assert not stopping.is_alive()
+    with pytest.raises(OSError, match="refused"):
+        Peer(running.port)
     assert not [t for t in threading.enumerate() if t.name.startswith(("association", "receiver"))]
     assert [instance.path.exists() for instance in running.instances] == [True]
     for each in (peer, idle):
