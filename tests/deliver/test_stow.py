@@ -27,9 +27,10 @@ from dicom_node.errors import (
     PermanentError,
 )
 from dicom_node.settings import Secret, WebDestination
+from tests.support.certificates import Authority, Pair
 from tests.support.running import free_port
 from tests.support.spot import affine_of, image_spot
-from tests.support.web_peer import Answer, Request, WebPeer, answer, certificate, stored
+from tests.support.web_peer import Answer, Request, WebPeer, answer, stored
 
 SHAPE = (2, 20, 16)
 SECRET = "correct-horse-battery-staple"  # noqa: S105
@@ -362,9 +363,9 @@ def test_a_file_that_is_no_dicom_is_named_and_nothing_is_sent(paths: list[Path],
     assert not peer.requests
 
 
-def server_context(made: Path, key: Path, clients: Path | None = None) -> ssl.SSLContext:
+def server_context(own: Pair, clients: Path | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made, key)
+    context.load_cert_chain(own.certificate, own.key)
     if clients is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(clients)
@@ -374,25 +375,30 @@ def server_context(made: Path, key: Path, clients: Path | None = None) -> ssl.SS
 def test_a_certificate_that_the_ca_file_vouches_for_is_trusted_and_no_other(
     paths: list[Path], tmp_path: Path
 ) -> None:
-    made, key = certificate(tmp_path)
-    stranger, _ = certificate(tmp_path, "stranger")
-    with WebPeer(takes_all, tls=server_context(made, key)) as peer:
-        assert list(store(to(peer, ca_file=made), paths)) == paths
-        count = len(peer.requests)
-        for destination in (to(peer, ca_file=stranger), to(peer)):
+    authority, stranger = Authority(tmp_path / "ca"), Authority(tmp_path / "stranger")
+    with WebPeer(takes_all, tls=server_context(authority.sign("server"))) as peer:
+        assert list(store(to(peer, ca_file=authority.path), paths)) == paths
+        for destination in (to(peer, ca_file=stranger.path), to(peer)):
             with pytest.raises(DestinationUnavailable, match="certificate that is not trusted"):
                 list(store(destination, paths))
-        assert len(peer.requests) == count
+    elsewhere = authority.sign("elsewhere", names=("pacs.example",))
+    with (
+        WebPeer(takes_all, tls=server_context(elsewhere)) as other,
+        pytest.raises(DestinationUnavailable, match="certificate that is not trusted"),
+    ):
+        list(store(to(other, ca_file=authority.path), paths))
+    assert len(peer.requests) == len(paths)
+    assert not other.requests
 
 
 def test_a_server_that_wants_our_certificate_gets_it(paths: list[Path], tmp_path: Path) -> None:
-    made, key = certificate(tmp_path)
-    ours, our_key = certificate(tmp_path, "node")
-    with WebPeer(takes_all, tls=server_context(made, key, clients=ours)) as peer:
-        destination = to(peer, ca_file=made, certificate_file=ours, key_file=our_key)
-        assert list(store(destination, paths)) == paths
+    authority = Authority(tmp_path / "ca")
+    ours = authority.sign("node")
+    with WebPeer(takes_all, tls=server_context(authority.sign("server"), clients=authority.path)) as peer:
+        known = to(peer, ca_file=authority.path, certificate_file=ours.certificate, key_file=ours.key)
+        assert list(store(known, paths)) == paths
         with pytest.raises(DestinationUnavailable):
-            list(store(to(peer, ca_file=made), paths))
+            list(store(to(peer, ca_file=authority.path), paths))
 
 
 def test_plain_http_where_tls_is_expected_is_told(paths: list[Path], tmp_path: Path) -> None:

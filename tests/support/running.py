@@ -81,9 +81,18 @@ def process(
 
 
 def write_configuration(
-    path: Path, *, port: int, models: Path, destinations: dict[str, tuple[str, int]]
+    path: Path,
+    *,
+    port: int,
+    models: Path,
+    destinations: dict[str, tuple[str, int] | str],
 ) -> Path:
-    """Write a configuration with one FLAIR pipeline per bundle in ``models`` to every destination."""
+    """Write a configuration with one FLAIR pipeline per bundle in ``models`` to every destination.
+
+    Parameters
+    ----------
+    destinations : AE title and port on this machine, or lines of TOML, by name
+    """
     bundles = sorted(p.parent.name for p in models.glob("*/manifest.toml"))
     names = list(destinations)
     pipelines = "".join(
@@ -91,11 +100,7 @@ def write_configuration(
         f"destinations = {names}\n"
         for b in bundles
     )
-    peers = "".join(
-        f'[[destinations]]\nname = "{name}"\nae_title = "{title}"\nhost = "127.0.0.1"\nport = {at}\n'
-        f"retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10\n"
-        for name, (title, at) in destinations.items()
-    )
+    peers = "".join(map(_destination, destinations.items()))
     path.write_text(
         f'folder = "{path.parent / "var"}"\n'
         f"[receive]\nport = {port}\n"
@@ -103,6 +108,14 @@ def write_configuration(
         f'[analysis]\nmodels = "{models}"\ndevice = "cpu"\n{pipelines}{peers}'
     )
     return path
+
+
+def _destination(named: tuple[str, tuple[str, int] | str]) -> str:
+    name, where = named
+    if not isinstance(where, str):
+        where = f'ae_title = "{where[0]}"\nhost = "127.0.0.1"\nport = {where[1]}'
+    waits = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10"
+    return f'[[destinations]]\nname = "{name}"\n{waits}\n{where}\n'
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A web server of bytes: what it answers, and how, is the test's business. And certificates for it."""
+"""A web server of bytes: what it answers, and how, is the test's business."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import contextlib
 import json
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
-
-from tests.support.running import need
 
 
 @dataclass(frozen=True)
@@ -142,13 +138,3 @@ class WebPeer:
                 connection.sendall(piece)
             elif self._stopping.wait(piece):
                 return
-
-
-def certificate(folder: Path, name: str = "server") -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1 that is signed by itself, and its key (PEM)."""
-    made, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    subject = ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(made)]
-    subprocess.run([*command, *subject, *files], check=True, capture_output=True, timeout=60)
-    return made, key
