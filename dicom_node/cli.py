@@ -183,6 +183,13 @@ def check_config(
         load_bundles(settings.analysis, settings.pipelines)
         titles = ", ".join(called.ae_title for called in settings.receive.called)
         out.print(f"listens on {settings.receive.host}:{settings.receive.port} as {titles}", markup=False)
+        if tls := settings.receive.tls:
+            alone = " only" if tls.port == settings.receive.port else f" on port {tls.port}"
+            out.print(f"TLS{alone}, certificates of senders: {tls.clients}", markup=False)
+        from dicom_node.tls import look_at_all
+
+        for note in look_at_all(settings):
+            out.print(f"{'WARNING: ' if note.is_warning else ''}{note.text}", markup=False)
         for pipeline in settings.pipelines:
             to = ", ".join(pipeline.destinations) or "nowhere: results stay in the folder"
             out.print(f"pipeline {pipeline.name}: bundle {pipeline.bundle}, to {to}", markup=False)

@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar
 import structlog
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.settings import DestinationTLS, ReceiveTLS
+from dicom_node.settings import Destination, DestinationTLS, ReceiveTLS, Settings
 
 # For TLS 1.2 (RFC 9325 4.2): forward secrecy and authenticated encryption only
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -108,10 +108,18 @@ class ClientContext(ssl.SSLContext):
 
     fault: OSError | None = None
     timeout_s: float | None = None
+    connection: ssl.SSLSocket | None = None
+
+    def close(self) -> None:
+        """Close the connection, which pynetdicom lets go of open when it did not come about."""
+        if self.connection is not None:
+            self.connection.close()
 
 
 class _TellingSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:
+        if isinstance(self.context, ClientContext):
+            self.context.connection = self
         try:
             super().do_handshake(block)
         except OSError as error:
@@ -121,7 +129,7 @@ class _TellingSocket(ssl.SSLSocket):
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:
             return super().recv(buflen, flags)
-        except OSError as error:
+        except ssl.SSLError as error:  # in TLS 1.3 the peer judges our certificate after the handshake
             self._keep(error)
             raise
 
@@ -168,6 +176,19 @@ def fault_of(error: OSError) -> str:
         told = next((text for end, text in _FAULTS.items() if error.reason.endswith(end)), None)
         return told or f"the TLS handshake failed ({error.reason.replace('_', ' ').lower()})"
     return f"the TLS handshake failed ({type(error).__name__})"
+
+
+def look_at_all(settings: Settings) -> list[Note]:
+    """Prove every file of TLS over DICOM that the settings name.
+
+    Raises
+    ------
+    ConfigurationError
+        A file cannot be used.
+    """
+    sections = [settings.receive.tls, *(d.tls for d in settings.destinations if isinstance(d, Destination))]
+    notes = [note for tls in sections if tls for note in look_at(tls)]
+    return list(dict.fromkeys(notes))
 
 
 def look_at(tls: ReceiveTLS | DestinationTLS) -> list[Note]:

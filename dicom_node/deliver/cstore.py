@@ -17,8 +17,10 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_node.deliver.send import send_each
-from dicom_node.errors import DeliveryRefused, DestinationUnavailable, PermanentError
+from dicom_node.errors import ConfigurationError, DeliveryRefused, DestinationUnavailable, PermanentError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.settings import DestinationTLS
+from dicom_node.tls import client_context, fault_of
 
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
@@ -39,6 +41,7 @@ class Peer:
     ae_title, host, port : of the peer
     calling_ae_title : ours
     timeout_s : for connecting and for each answer
+    tls : how the connection is secured; None: not at all
     """
 
     ae_title: str
@@ -46,6 +49,7 @@ class Peer:
     port: int
     calling_ae_title: str
     timeout_s: float = 30.0
+    tls: DestinationTLS | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
@@ -124,11 +128,20 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
         for syntax in sorted(syntaxes):  # one context each, so that we choose, not the peer
             ae.add_requested_context(sop_class, syntax)
     try:
-        association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+        secure = client_context(peer.tls, peer.timeout_s) if peer.tls else None
+    except ConfigurationError as error:  # it may be made good while the delivery waits
+        raise DestinationUnavailable(f"{peer} cannot be reached: {error}") from error
+    name = (peer.tls and peer.tls.server_name) or peer.host
+    try:
+        association = ae.associate(
+            peer.host, peer.port, ae_title=peer.ae_title, tls_args=(secure, name) if secure else None
+        )
     except OSError as error:  # such as a name that does not resolve
         raise DestinationUnavailable(f"{peer} cannot be reached: {error.strerror}") from error
     if association.is_established:
         return association
+    if secure is not None:
+        secure.close()
     if association.rejected_contexts and not association.accepted_contexts:
         names = ", ".join(UID(sop_class).name for sop_class in contexts)
         raise DeliveryRefused(f"{peer} takes none of {names}; allow them for {peer.calling_ae_title}")
@@ -137,6 +150,8 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
         if answer is not None and answer.result != _REJECTED_TRANSIENT:
             raise DeliveryRefused(f"{peer} rejected the association: {answer.reason_str}")
         raise DestinationUnavailable(f"{peer} rejected the association for now")
+    if secure is not None and secure.fault is not None:
+        raise DestinationUnavailable(f"{peer} cannot be reached over TLS: {fault_of(secure.fault)}")
     raise DestinationUnavailable(f"{peer} does not answer")
 
 

@@ -47,7 +47,7 @@ def check(destination: AnyDestination) -> None:
 def describe(destination: AnyDestination) -> str:
     """Name a destination's address; no secret is in it."""
     if not isinstance(destination, WebDestination):
-        return str(peer_of(destination))
+        return f"{peer_of(destination)}{' over TLS' if destination.tls else ''}"
     return destination.url if destination.is_encrypted else f"{destination.url} (NOT ENCRYPTED)"
 
 
@@ -59,4 +59,5 @@ def peer_of(destination: Destination) -> Peer:
         port=destination.port,
         calling_ae_title=destination.calling_ae_title,
         timeout_s=destination.timeout_s,
+        tls=destination.tls,
     )
