@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.augment import augment
-from training.networks import CELL_PIXELS
+from training.networks.localisation import CELL_PIXELS
 from training.recipe import Recipe
 from training.slices import SliceSet
 

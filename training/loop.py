@@ -18,7 +18,9 @@ import structlog
 from dicom_node.errors import ConfigurationError
 from training.batches import EpochBatches, ValidationBatches
 from training.losses import PooledDice, dice_and_cross_entropy_loss, dice_loss
-from training.networks import build, take_over, take_over_imagenet, with_localisation, without_localisation
+from training.networks import build
+from training.networks.localisation import with_localisation, without_localisation
+from training.networks.transfer import take_over, take_over_imagenet
 from training.plots import loss_curves
 from training.recipe import Recipe
 from training.slices import SliceSet

@@ -35,7 +35,6 @@ class NetworkRecipe(_Table):
         "thesis_detector",
         "thesis_unet",
         "resnet50_unet",
-        "unet_detector",
         "efficientnet_unet",
         "efficientnet_detector",
     ]

@@ -10,8 +10,9 @@ import pytest
 from keras import layers
 from sklearn.datasets import load_sample_image
 
-from training.imagenet import efficientnet_lite0
-from training.networks import efficientnet_detector, efficientnet_unet, take_over, take_over_imagenet
+from training.networks.efficientnet import efficientnet_detector, efficientnet_unet
+from training.networks.imagenet import efficientnet_lite0
+from training.networks.transfer import take_over, take_over_imagenet
 
 PALACE, DAISY = 698, 985  # classes of ImageNet
 
