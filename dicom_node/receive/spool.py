@@ -20,8 +20,8 @@ import errno
 import hashlib
 import itertools
 import os
-import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +38,10 @@ from dicom_node.receive.status import Status
 
 _MB = 1 << 20
 _CHUNK_BYTES = 1 << 20
+# A file system may run out of names before it runs out of blocks
+_MINIMUM_FREE_FILES = 256
+# A disk that stays low is told of again after so long
+_REPEAT_S = 60.0
 
 _log = structlog.get_logger()
 
@@ -60,6 +64,7 @@ class Spool:
         self._series = folder / "series"
         self._minimum_free_bytes = minimum_free_mb * _MB
         self._maximum_bytes = maximum_object_mb * _MB
+        self._low_told_at: float | None = None
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
         for path in (folder, self._incoming, self._series):
@@ -68,8 +73,14 @@ class Spool:
         self._names = PartNames(self._incoming)
 
     def has_room(self) -> bool:
-        """Whether the file system has the free space that is to be left for others."""
-        return shutil.disk_usage(self._incoming).free >= self._minimum_free_bytes
+        """Whether the file system has the free space that is to be left for others; says so if not."""
+        found = os.statvfs(self._incoming)
+        free_bytes = found.f_bavail * found.f_frsize
+        # Some file systems do not count files
+        has_names = not found.f_files or found.f_favail >= _MINIMUM_FREE_FILES
+        has_room = free_bytes >= self._minimum_free_bytes and has_names
+        self._tell(has_room, free_mb=free_bytes // _MB, free_files=found.f_favail)
+        return has_room
 
     def sweep(self) -> int:
         """Take in whole part files of an earlier process and remove the others.
@@ -140,6 +151,21 @@ class Spool:
         part = PartFile(incoming, path, self._maximum_bytes, self._take_in)
         part.write_meta()
         return part
+
+    def _tell(self, has_room: bool, **free: int) -> None:
+        now, told_at = time.monotonic(), self._low_told_at
+        if not has_room and (told_at is None or now - told_at >= _REPEAT_S):
+            self._low_told_at = now
+            _log.error(
+                "disk_low",
+                minimum_free_mb=self._minimum_free_bytes // _MB,
+                **free,
+                meaning="associations are refused for now",
+                remedy="make room on the disk of the spool",
+            )
+        elif has_room and told_at is not None:
+            self._low_told_at = None
+            _log.warning("disk_has_room_again", **free)
 
     def _folder(self, series_instance_uid: str) -> Path:
         if not is_uid(series_instance_uid):
