@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from dicom_node.log import configure_logging
 from dicom_node.settings import Settings, load_settings, wrong_ae_title
 
 if TYPE_CHECKING:
+    from dicom_node.receive.spool import Spool
     from dicom_node.workflow.ledger import Ledger
 
 app = typer.Typer(
@@ -126,31 +128,72 @@ def send(
 
 @app.command()
 def status(
-    config: Config = None, limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50
+    config: Config = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only what needs a person: why, how often, what to do.")
+    ] = False,
 ) -> None:
     """Show the series of this node and what became of them, the latest first."""
     with _errors():
         settings = _settings(config)
     with _errors(), _ledger(settings) as ledger:
-        from dicom_node.receive.spool import Spool
+        from dicom_node.workflow.overview import failed_lines, lines_of
 
-        spool = Spool(settings.folder / "spool", minimum_free_mb=0)
+        spool = _spool(settings)
+
+        def conflicts(uid: str) -> int:
+            return len(spool.conflicts(uid))
+
+        if failed:
+            lines = list(failed_lines(ledger.failed(), conflicts))
+            out.print("\n".join(lines) if lines else "nothing failed", markup=False)
+            return
         arriving = sorted(set(spool.series()) - ledger.series_instance_uids())
         entries = ledger.entries(limit=limit)
         if not arriving and not entries:
             out.print("no series yet")
         for uid in arriving:
             out.print(f"{uid}  {len(spool.instances(uid))} images\n  arriving", markup=False)
-        for entry in entries:
-            outcome = f"{entry.outcome}: " if entry.outcome else ""
-            out.print(f"{entry.series_instance_uid}  {entry.instances} images", markup=False)
-            out.print(
-                f"  {entry.updated_at:%Y-%m-%d %H:%M:%S}Z  {entry.state}  {outcome}{entry.detail}",
-                markup=False,
-            )
-            for d in entry.deliveries:
-                attempts = f" after {d.attempts} attempts" if d.attempts > 1 else ""
-                out.print(f"  to {d.destination}: {d.state}{attempts} {d.detail}".rstrip(), markup=False)
+        for line in lines_of(entries, conflicts):
+            out.print(line, markup=False)
+
+
+@app.command()
+def retry(
+    name: Annotated[
+        str | None, typer.Argument(metavar="ID", help="7, 7-archive or a SeriesInstanceUID.")
+    ] = None,
+    config: Config = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that status --failed calls to.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Analyse anew, with the models of now.")] = False,
+) -> None:
+    """Repeat what failed or was cancelled; a node that is down does it at its start."""
+    with _errors():
+        settings = _settings(config)
+        if (name is None) != everything or (everything and again):
+            raise ConfigurationError("give either ID, with or without --again, or --all")
+    with _errors(), _ledger(settings) as ledger:
+        from dicom_node.receive.completion import look
+        from dicom_node.workflow.orders import retry as order
+        from dicom_node.workflow.orders import retry_all
+
+        spool = _spool(settings)
+        done = retry_all(ledger) if name is None else order(ledger, name, partial(look, spool), again=again)
+        for line in done or ["nothing to repeat"]:
+            out.print(line, markup=False)
+
+
+@app.command()
+def cancel(
+    name: Annotated[str, typer.Argument(metavar="ID", help="7, 7-archive or a SeriesInstanceUID.")],
+    config: Config = None,
+) -> None:
+    """Stop a job or a delivery that waits or runs; retry undoes it."""
+    with _errors(), _ledger(_settings(config)) as ledger:
+        from dicom_node.workflow.orders import cancel as order
+
+        out.print(order(ledger, name), markup=False)
 
 
 @app.command()
@@ -298,6 +341,12 @@ def _ledger(settings: Settings) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
+
+
+def _spool(settings: Settings) -> Spool:
+    from dicom_node.receive.spool import Spool
+
+    return Spool(settings.folder / "spool", minimum_free_mb=0)
 
 
 def _need_folder(folder: Path) -> None:

@@ -99,7 +99,7 @@ class DeliveryRefused(PermanentError):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed later: what the node calls so, and every error of a disk or network."""
+    """Whether the same call may succeed later: errors of disk and network, too."""
     return isinstance(error, TransientError | OSError)
 
 

@@ -6,20 +6,23 @@ import fcntl
 import os
 import signal
 import threading
+from functools import partial
 from types import FrameType
 from typing import Self
 
 import structlog
 
 from dicom_node.errors import ConfigurationError
-from dicom_node.receive.completion import CompleteSeries, Completion
+from dicom_node.receive.completion import Completion, look
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Settings
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Ledger
+from dicom_node.workflow.repair import Repair
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.stations import Stations
+from dicom_node.workflow.upkeep import Upkeep
 
 STOP_TIMEOUT_S = 25.0  # for running stores, and again for running steps; systemd kills after 60
 
@@ -45,7 +48,9 @@ class Node:
         )
         self.engine = DurableEngine(settings.folder / "workflows.sqlite")
         self.jobs = SeriesJob(self.engine, self.stations, self.ledger, settings.folder / "results")
-        self.completion = Completion(settings.completion, self.spool, self._complete)
+        repair = Repair(self.engine, self.ledger, settings, settings.folder / "results")
+        self.upkeep = Upkeep(self.engine, self.ledger, self.jobs, repair, partial(look, self.spool))
+        self.completion = Completion(settings.completion, self.spool, self.jobs.enqueue)
         self.receiver = Receiver(
             settings.receive,
             self.spool,
@@ -56,8 +61,8 @@ class Node:
     def start(self) -> None:
         """Take up what was unfinished, then listen."""
         self.spool.sweep()
-        self.jobs.give_up_on_unknown_destinations()
         self.engine.start()
+        self.upkeep.start()
         self.completion.restore()
         self.completion.start()
         receive = self.settings.receive
@@ -79,6 +84,7 @@ class Node:
         """Refuse new associations, let running stores and steps end, and stop within the limit."""
         self.receiver.stop(timeout_s)
         self.completion.stop()
+        self.upkeep.stop()
         self.engine.stop(timeout_s)
         self.ledger.close()
         if not self.engine.is_working:  # else the lock goes with the process, once the last step has ended
@@ -91,10 +97,6 @@ class Node:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def _complete(self, series: CompleteSeries) -> None:
-        paths = self.spool.instances(series.series_instance_uid)
-        self.jobs.enqueue(series.series_instance_uid, paths, series.called_ae_title)
 
 
 def serve(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from dicom_node.analysis.findings import Findings
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import DEMO_SEED, Scan, scan_phantom
 from dicom_node.settings import Settings
-from dicom_node.workflow.stations import Stations
+from dicom_node.workflow.stations import Stations, Task
 
 CENTROID_TOLERANCE_MM = 5.0  # one slice of the phantom
 VOLUME_TOLERANCE = 0.35  # of the known volume: the lesion's border is soft
@@ -56,7 +56,7 @@ def _examine(stations: Stations, scan: Scan) -> list[tuple[str, bool, str]]:
         selected = stations.select(paths)
         if selected.selection.pipeline is None:
             return [(name, True, f"not for this bundle: {selected.selection.reason}")]
-        worked = stations.work(selected, Path(folder) / "result", datetime.now(UTC))
+        worked = stations.work(selected, Task(Path(folder) / "result", datetime.now(UTC)))
     if worked.findings is None:
         return [(name, False, worked.detail)]
     return _compare(name, scan, worked.findings)

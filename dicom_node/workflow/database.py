@@ -21,3 +21,22 @@ def open_sqlite(path: Path) -> sa.Engine:
         connection.execute("PRAGMA foreign_keys=ON")
 
     return engine
+
+
+def add_missing_columns(engine: sa.Engine, tables: sa.MetaData) -> bool:
+    """Give tables of an earlier release the columns that were added since, each with its default.
+
+    Returns
+    -------
+    Whether there were any.
+    """
+    added = False
+    with engine.begin() as connection:
+        for table in tables.sorted_tables:
+            there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in there:
+                    declared = sa.schema.CreateColumn(column).compile(dialect=engine.dialect)
+                    connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {declared}"))
+                    added = True
+    return added

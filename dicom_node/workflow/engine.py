@@ -3,17 +3,24 @@
 Workflows survive ``kill -9``: after a restart they go on at the first step that had not ended.
 A step may run again, so each must be idempotent. A workflow with an id that was used before
 does not run a second time.
+
+In DBOS a wait ends at a time of the wall clock; `follow_clock` corrects it when that is set back.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+import structlog
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions
 
+from dicom_node.errors import is_transient
 from dicom_node.workflow.database import open_sqlite
 
 P = ParamSpec("P")
@@ -21,6 +28,27 @@ R = TypeVar("R")
 
 RECOVERIES = 10  # of a workflow that was running when the process died; then it is left alone
 POLLING_S = 0.25  # how soon a queued workflow starts; idle cost is about 2 % of a core
+SHAPE = "2"  # of the workflows, not of the program: raised when their steps change, see series_job
+INSISTENT_ATTEMPTS = 8  # of a step that must not fail, with 1, 2, 4 ... 64 s between them: 2 minutes
+CLOCK_STEP_S = 1.5  # the wall clock moved against the monotonic one by more: somebody set it
+
+log = structlog.get_logger()
+
+
+class Ended(StrEnum):
+    """How a workflow ended that will not go on by itself."""
+
+    WELL = "well"
+    IN_ERROR = "in error"
+    GIVEN_UP = "given up"  # it was running each time that the process died
+
+
+_ENDED = {
+    "SUCCESS": Ended.WELL,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": Ended.GIVEN_UP,
+    "ERROR": Ended.IN_ERROR,
+    "CANCELLED": Ended.IN_ERROR,
+}
 
 
 class DurableEngine:
@@ -37,7 +65,7 @@ class DurableEngine:
             config={
                 "name": "dicom-node",
                 "system_database_engine": self._sqlite,
-                "application_version": "1",  # of the workflows' shape, not of the program: see series_job
+                "application_version": SHAPE,
                 "executor_id": "node",
                 "run_migrations": True,
             }
@@ -45,12 +73,17 @@ class DurableEngine:
         self._queues: dict[str, int] = {}
         self._running = 0
         self._counting = threading.Lock()
+        self._wall_ahead_s = _wall_ahead_s()
 
-    def workflow(self, name: str, function: Callable[P, None]) -> Callable[P, None]:
+    def workflow(self, name: str, function: Callable[P, R]) -> Callable[P, R]:
         """Register a workflow under a name that outlives renamings in the code."""
 
-        def run(*args: P.args, **kwargs: P.kwargs) -> None:  # DBOS marks functions, not bound methods
-            function(*args, **kwargs)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:  # DBOS marks functions, not bound methods
+            try:
+                return function(*args, **kwargs)
+            except Exception:
+                log.exception("workflow_failed", workflow=name)
+                raise
 
         return DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES)(run)
 
@@ -69,7 +102,7 @@ class DurableEngine:
         self,
         queue: str,
         workflow_id: str,
-        function: Callable[P, None],
+        function: Callable[P, object],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
@@ -77,35 +110,87 @@ class DurableEngine:
         with SetWorkflowID(workflow_id):
             DBOS.enqueue_workflow(queue, function, *args, **kwargs)
 
-    def enqueue_later(
+    def enqueue_at(
         self,
+        priority: int,
         delay_s: float,
         queue: str,
         workflow_id: str,
-        function: Callable[P, None],
+        function: Callable[P, object],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Put a workflow on a queue that starts after a delay, if any; waiting costs nothing."""
-        with SetEnqueueOptions(delay_seconds=delay_s or None):
+        """Put a workflow on a queue: before those of a larger priority, and after a delay, if any.
+
+        Waiting costs nothing.
+        """
+        with SetEnqueueOptions(priority=priority, delay_seconds=delay_s or None):
             self.enqueue(queue, workflow_id, function, *args, **kwargs)
 
     def step(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a step of the workflow that calls; its outcome is kept, so that it does not run again."""
-        with self._counting:
-            self._running += 1
-        try:
+        with self._counted():
             return DBOS.run_step({"name": name}, function, *args, **kwargs)
-        finally:
-            with self._counting:
-                self._running -= 1
+
+    def insist(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a step again and again while it meets transient errors, for about two minutes."""
+        options: StepOptions = {
+            "name": name,
+            "retries_allowed": True,
+            "max_attempts": INSISTENT_ATTEMPTS,
+            "should_retry": is_transient,
+        }
+        with self._counted():
+            return DBOS.run_step(options, function, *args, **kwargs)
+
+    def under_way(self) -> set[str]:
+        """Return the ids of the workflows that wait or run, of the present shape."""
+        states = ["ENQUEUED", "DELAYED", "PENDING"]
+        found = DBOS.list_workflows(status=states, app_version=SHAPE, load_input=False, load_output=False)
+        return {workflow.workflow_id for workflow in found}
+
+    def ended(self, prefix: str) -> tuple[Ended, object] | None:
+        """How the latest workflow whose id begins so ended, and what it returned; None without one."""
+        found = DBOS.list_workflows(workflow_id_prefix=prefix, load_input=False)
+        ended = [workflow for workflow in found if workflow.status in _ENDED]
+        if not ended:
+            return None
+        latest = max(ended, key=lambda w: w.created_at or 0)
+        return _ENDED[latest.status], latest.output
+
+    def follow_clock(self) -> None:
+        """Move what waits back with the wall clock, so that no wait gets longer; early does no harm."""
+        wall_ahead_s = _wall_ahead_s()
+        moved_s = wall_ahead_s - self._wall_ahead_s
+        if abs(moved_s) < CLOCK_STEP_S:
+            return
+        self._wall_ahead_s = wall_ahead_s
+        log.warning("clock_set", moved_s=round(moved_s, 1))
+        for waiting in DBOS.list_workflows(status="DELAYED", load_input=False):
+            if moved_s < 0 and waiting.delay_until_epoch_ms is not None:
+                until_ms = waiting.delay_until_epoch_ms + round(moved_s * 1000)
+                DBOS.set_workflow_delay(waiting.workflow_id, delay_until_epoch_ms=max(0, until_ms))
 
     @property
     def is_working(self) -> bool:
         """Whether a step still runs, even after ``stop``."""
         return self._running > 0
 
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._running -= 1
+
     def stop(self, timeout_s: float) -> None:
         """Let running steps end, within the limit, and stop."""
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=int(timeout_s))
         self._sqlite.dispose()
+
+
+def _wall_ahead_s() -> float:
+    return time.time() - time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 from dicom_node.errors import NodeError
 from dicom_node.series.find import find_series
 from dicom_node.series.selection import Outcome
-from dicom_node.workflow.stations import Stations
+from dicom_node.workflow.stations import Stations, Task
 from dicom_node.workflow.worked import Worked
 
 
@@ -49,7 +49,7 @@ def analyse_folder(stations: Stations, folder: Path, out: Path) -> Iterator[Anal
             yield Analysed(uid, Outcome.SKIPPED, target, selection.reason)
             continue
         try:
-            worked = stations.work(selected, target, datetime.now(UTC).replace(microsecond=0))
+            worked = stations.work(selected, Task(target, datetime.now(UTC).replace(microsecond=0)))
             yield Analysed(uid, selection.outcome, target, worked.detail, worked)
         except NodeError as error:
             yield Analysed(uid, selection.outcome, target, f"no report could be made: {error}")

@@ -1,35 +1,39 @@
 """What happens to a complete series, as durable steps.
 
 The shape of these workflows is kept in the database while they run; a change of their steps
-needs a new ``application_version`` in :mod:`dicom_node.workflow.engine` and a plan for old ones.
+needs a new ``SHAPE`` in :mod:`dicom_node.workflow.engine`. Work of an older shape is not gone
+on with: :mod:`dicom_node.workflow.repair` finds that the book is ahead, and begins it anew.
+
+A step tells its outcome to the book itself, last: then a crash can only repeat the step.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 import structlog
 
 from dicom_node.deliver.destination import send_to
-from dicom_node.deliver.retry import wait_before_retry_s
-from dicom_node.errors import DestinationUnavailable, NodeError, TransientError
+from dicom_node.errors import Cancelled, ConfigurationError, NodeError, is_transient, reason, remedy
+from dicom_node.receive.completion import CompleteSeries
 from dicom_node.results.files import read_result_set
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind, ResultObject
+from dicom_node.series.selection import Verdict
 from dicom_node.workflow.engine import DurableEngine
-from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
-from dicom_node.workflow.stations import Stations
-from dicom_node.workflow.worked import Outcome, Worked
+from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
+from dicom_node.workflow.retry import OF_A_JOB, Policy
+from dicom_node.workflow.stations import Stations, Task
+from dicom_node.workflow.worked import Outcome
 
-FIRST_WAIT_S = 10.0  # before a job that met a full or failing disk is tried again; doubled each time
-LONGEST_WAIT_S = 600.0
+PRIORITIES = {"high": 1, "normal": 2, "low": 3}
 
 log = structlog.get_logger()
 
@@ -38,6 +42,10 @@ class Job(TypedDict):
     """A complete series, as it is kept with its workflow."""
 
     job_id: str
+    ticket: str
+    priority: int
+    version: int
+    run: int
     series_instance_uid: str
     called_ae_title: str
     paths: list[str]
@@ -47,11 +55,58 @@ class Job(TypedDict):
 class Parcel(TypedDict):
     """Files on their way to one destination."""
 
-    job_id: str
-    destination: str
     paths: list[str]
     older: list[list[str]]  # for each path, the same in older SOP classes
-    first_tried: float  # seconds since the epoch: an interval over restarts
+
+
+class Errand(TypedDict):
+    """A parcel, as it is kept with its workflow."""
+
+    job_id: str
+    destination: str
+    ticket: str
+    priority: int
+    parcel: Parcel
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a step tells the book of a job, and when it is to be tried again.
+
+    Attributes
+    ----------
+    parcels : by destination, as JSON
+    age_s : of the job
+    wait_s : before the next attempt; None when there is none
+    """
+
+    state: State
+    detail: str
+    outcome: Outcome | None = None
+    remedy: str = ""
+    attempts: int = 0
+    folder: Path | None = None
+    pipeline: str | None = None
+    trace: Sequence[Verdict] | None = None
+    parcels: dict[str, str] | None = None
+    age_s: float = 0.0
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of an attempt to send.
+
+    Attributes
+    ----------
+    delivery : how it stands; None when it is no longer wanted
+    age_s : of the delivery
+    wait_s : before the next attempt; None when there is none
+    """
+
+    delivery: Delivery | None
+    age_s: float
+    wait_s: float | None = None
 
 
 class SeriesJob:
@@ -67,164 +122,258 @@ class SeriesJob:
 
     def __init__(self, engine: DurableEngine, stations: Stations, ledger: Ledger, folder: Path) -> None:
         self._engine, self._stations, self._ledger, self._folder = engine, stations, ledger, folder
-        self._destinations = {d.name: d for d in stations.settings.destinations}
+        settings = stations.settings
+        self._destinations = {d.name: d for d in settings.destinations}
+        self._priorities = {each.ae_title: PRIORITIES[each.priority] for each in settings.receive.called}
         self._series = engine.queue("series", at_once=1)
         self._nets = {name: engine.queue(f"deliver-{name}", at_once=1) for name in self._destinations}
         self._run = engine.workflow("series", self._series_workflow)
         self._carry = engine.workflow("deliver", self._deliver_workflow)
 
-    def enqueue(self, series_instance_uid: str, paths: Sequence[Path], called_ae_title: str) -> str:
-        """Take on a complete series; the same instances again are the same job, which runs once.
-
-        Returns
-        -------
-        The job's id.
-        """
-        digest = _digest(paths)
-        job_id = f"{series_instance_uid}-{digest}"
+    def enqueue(self, series: CompleteSeries) -> None:
+        """Take on a complete series; the same instances again are the same job, which runs once."""
+        job_id = job_id_of(series)
         if self._ledger.has_ended(job_id):  # after a restart, every series in the spool comes again
-            return job_id
+            return
+        priority = self.priority_of(series.called_ae_title)
+        if self._ledger.open_job(job_id, series.series_instance_uid, series.instances, priority=priority):
+            log.info("series_complete", series=series.series_instance_uid, instances=series.instances)
+        entry = self._ledger.entry(job_id)
+        if entry is not None and entry.state is State.WAITING:
+            self.begin(entry, series)
+
+    def priority_of(self, called_ae_title: str) -> int:
+        """Priority of a series that was sent to this AE title; smaller goes first."""
+        return self._priorities.get(called_ae_title, PRIORITIES["normal"])
+
+    def begin(self, entry: Entry, series: CompleteSeries) -> None:
+        """Start the workflow of a job; nothing happens when it was started with this ticket before."""
+        uid = entry.series_instance_uid
         job = Job(
-            job_id=job_id,
-            series_instance_uid=series_instance_uid,
-            called_ae_title=called_ae_title,
-            paths=[str(path) for path in paths],
-            folder=str(self._folder / series_instance_uid / digest),
+            job_id=entry.job_id,
+            ticket=entry.ticket,
+            priority=entry.priority,
+            version=entry.version,
+            run=run_of(entry.job_id),
+            series_instance_uid=uid,
+            called_ae_title=series.called_ae_title,
+            paths=[str(path) for path in series.paths],
+            folder=str(self._folder / uid / entry.job_id.removeprefix(f"{uid}-")),
         )
-        if self._ledger.open_job(job_id, series_instance_uid, len(paths)):
-            log.info("series_complete", series=series_instance_uid, instances=len(paths))
-        self._engine.enqueue(self._series, job_id, self._run, job)
-        return job_id
+        self._begin(job, attempt=1, age_s=0.0)
 
-    def give_up_on_unknown_destinations(self) -> None:
-        """End the deliveries to destinations that are no longer configured."""
-        for job_id, delivery in self._ledger.open_deliveries():
-            if delivery.destination not in self._destinations:
-                reason = "this destination is no longer configured"
-                self._ledger.deliver(job_id, replace(delivery, state=Sent.FAILED, detail=reason))
-                log.warning("delivery_given_up", job=job_id, destination=delivery.destination, reason=reason)
+    def carry(self, entry: Entry, delivery: Delivery) -> bool:
+        """Start the workflow of a delivery; False when its destination is not configured."""
+        return self._send_on(_errand(entry, delivery), attempt=1, age_s=0.0)
 
-    def _series_workflow(self, job: Job, attempt: int = 1) -> None:
+    def _begin(self, job: Job, attempt: int, age_s: float, wait_s: float = 0.0) -> None:
+        workflow_id = f"{job['job_id']}/{job['ticket']}/{attempt}"
+        self._engine.enqueue_at(
+            job["priority"], wait_s, self._series, workflow_id, self._run, job, attempt, age_s
+        )
+
+    def _send_on(self, errand: Errand, attempt: int, age_s: float, wait_s: float = 0.0) -> bool:
+        name = errand["destination"]
+        if name not in self._nets:  # removed from the configuration since: told at start
+            return False
+        workflow_id = f"{errand['job_id']}/{name}/{errand['ticket']}/{attempt}"
+        self._engine.enqueue_at(
+            errand["priority"], wait_s, self._nets[name], workflow_id, self._carry, errand, attempt, age_s
+        )
+        return True
+
+    def _series_workflow(self, job: Job, attempt: int, age_s: float) -> str:
         """Select and analyse, then deliver; when the disk does not play along, come back later."""
         with structlog.contextvars.bound_contextvars(series=job["series_instance_uid"]):
             made_at = self._engine.step("clock", _now)
-            parcels = self._engine.step("analyse", self._work, job, made_at)
-            if parcels is None:
-                wait_s = min(FIRST_WAIT_S * 2.0 ** min(attempt - 1, 32), LONGEST_WAIT_S)
-                again = f"{job['job_id']}-again-{attempt}"
-                self._engine.enqueue_later(wait_s, self._series, again, self._run, job, attempt + 1)
-                return
-            for parcel in parcels:
-                self._send_on(parcel, attempt=1)
+            told = self._engine.step("analyse", self._work, job, made_at, attempt, age_s)
+            if told is None:
+                return "cancelled"
+            self._engine.insist("tell", self._tell, job, told)
+            if told.wait_s is not None:
+                self._begin(job, attempt + 1, told.age_s + told.wait_s, told.wait_s)
+                return "later"
+            for errand in self._engine.insist("errands", self._errands, job):
+                self._send_on(errand, attempt=1, age_s=0.0)
+            return told.state
 
-    def _work(self, job: Job, made_at: str) -> list[Parcel] | None:
-        """Do all that can be done here; what is to be sent, or None to come back later."""
+    def _work(self, job: Job, made_at: str, attempt: int, age_s: float) -> Told | None:
+        """Do all that can be done here; None when it is no longer wanted."""
+        start = time.monotonic()
         try:
-            return self._select_and_analyse(job, datetime.fromisoformat(made_at))
-        except (TransientError, OSError) as error:
-            reason = str(error) if isinstance(error, TransientError) else str(error.strerror)
-            log.warning("job_postponed", reason=reason)
-            with suppress(TransientError):  # the book may be on the same disk
-                self._ledger.update(job["job_id"], State.WAITING, detail=f"tried again later: {reason}")
+            return self._select_and_analyse(job, datetime.fromisoformat(made_at), attempt)
+        except Cancelled as error:
+            log.warning("job_stopped", reason=str(error))
             return None
         except Exception as error:
-            log.exception("job_failed")
-            known = isinstance(error, NodeError)
-            reason = str(error) if known else f"error {type(error).__name__}, see the log"
-            detail = f"no report could be made: {reason}"
-            self._ledger.update(job["job_id"], State.UNDELIVERED, outcome=Outcome.FAILED, detail=detail)
-            return []
+            age_s += time.monotonic() - start
+            wait_s = OF_A_JOB.wait_s(attempt, age_s) if is_transient(error) else None
+            why = reason(error)
+            if wait_s is not None:
+                log.warning("job_postponed", attempt=attempt, reason=why, retry_in_s=round(wait_s, 1))
+                return Told(
+                    State.WAITING,
+                    f"tried again later: {why}",
+                    remedy=remedy(error),
+                    attempts=attempt,
+                    age_s=age_s,
+                    wait_s=wait_s,
+                )
+            log.exception("job_failed", attempt=attempt)
+            detail = f"no report could be made: {why}"
+            return Told(State.FAILED, detail, Outcome.FAILED, remedy=remedy(error), attempts=attempt)
 
-    def _select_and_analyse(self, job: Job, made_at: datetime) -> list[Parcel]:
+    def _select_and_analyse(self, job: Job, made_at: datetime, attempt: int) -> Told:
+        go_on = partial(self._ledger.need, job["job_id"], job["ticket"])
+        go_on()
         selected = self._stations.select([Path(path) for path in job["paths"]], job["called_ae_title"])
         selection = selected.selection
         log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
         pipeline = selection.pipeline
+        if pipeline is None:
+            return Told(State.SKIPPED, selection.reason, attempts=attempt, trace=selection.trace)
         self._ledger.update(
             job["job_id"],
-            State.ANALYSING if pipeline else State.SKIPPED,
+            State.ANALYSING,
+            ticket=job["ticket"],
             detail=selection.reason,
-            pipeline=pipeline.name if pipeline else None,
+            attempts=attempt,
+            pipeline=pipeline.name,
             trace=selection.trace,
         )
-        if pipeline is None:
-            return []
         folder = Path(job["folder"])
         earlier = self._ledger.earlier_result(job["job_id"])
-        predecessor = read_result_set(earlier) if earlier else None
-        worked = self._stations.work(selected, folder, made_at, predecessor)
+        task = Task(
+            job_id=job["job_id"],
+            version=job["version"],
+            run=job["run"],
+            folder=folder,
+            made_at=made_at,
+            predecessor=read_result_set(earlier) if earlier else None,
+            go_on=go_on,
+        )
+        worked = self._stations.work(selected, task)
         timings_s = {station: round(seconds, 3) for station, seconds in worked.timings_s.items()}
         log.info("series_analysed", outcome=worked.outcome, detail=worked.detail, timings_s=timings_s)
-        parcels = _parcels(job["job_id"], worked, pipeline.destinations)
-        self._ledger.update(
-            job["job_id"],
-            State.SENDING if parcels else State.DONE,
-            outcome=worked.outcome,
-            detail=worked.detail,
+        objects = [o for results in worked.results for o in results.objects]
+        parcel = pack(objects) if pipeline.destinations else ""
+        return Told(
+            State.SENDING if pipeline.destinations else State.DONE,
+            worked.detail,
+            worked.outcome,
+            remedy=worked.remedy,
+            attempts=attempt,
             folder=folder,
+            parcels=dict.fromkeys(pipeline.destinations, parcel),
         )
-        for parcel in parcels:
-            self._ledger.deliver(job["job_id"], Delivery(parcel["destination"], Sent.PENDING, 0, ""))
-        return parcels
 
-    def _send_on(self, parcel: Parcel, attempt: int, wait_s: float = 0.0) -> None:
-        name = parcel["destination"]
-        if name not in self._nets:  # removed from the configuration since: told at start
-            return
-        workflow_id = f"{parcel['job_id']}-{name}-{attempt}"
-        self._engine.enqueue_later(wait_s, self._nets[name], workflow_id, self._carry, parcel, attempt)
-
-    def _deliver_workflow(self, parcel: Parcel, attempt: int) -> None:
-        """Send; when the destination is not to be had, come back later as a new workflow."""
-        with structlog.contextvars.bound_contextvars(job=parcel["job_id"], destination=parcel["destination"]):
-            wait_s = self._engine.step("send", self._send, parcel, attempt)
-            if wait_s is not None:
-                self._send_on(parcel, attempt + 1, wait_s)
-
-    def _send(self, parcel: Parcel, attempt: int) -> float | None:
-        """Try once; the wait in seconds before the next try, or None when the delivery has ended."""
-        name = parcel["destination"]
-        destination = self._destinations[name]
-        wait_s: float | None = None
+    def _tell(self, job: Job, told: Told) -> None:
         try:
+            self._ledger.update(
+                job["job_id"],
+                told.state,
+                ticket=job["ticket"],
+                outcome=told.outcome,
+                detail=told.detail,
+                remedy=told.remedy,
+                attempts=told.attempts,
+                pipeline=told.pipeline,
+                folder=told.folder,
+                trace=told.trace,
+                parcels=told.parcels,
+            )
+        except Cancelled as error:
+            log.warning("job_stopped", reason=str(error))
+
+    def _errands(self, job: Job) -> list[Errand]:
+        """What the book says is to be delivered, if this job still may."""
+        entry = self._ledger.entry(job["job_id"])
+        if entry is None or entry.ticket != job["ticket"]:
+            return []
+        return [_errand(entry, d) for d in entry.deliveries if d.state is Sent.PENDING]
+
+    def _deliver_workflow(self, errand: Errand, attempt: int, age_s: float) -> str:
+        """Send; when the destination is not to be had, come back later as a new workflow."""
+        with structlog.contextvars.bound_contextvars(job=errand["job_id"], destination=errand["destination"]):
+            tried = self._engine.step("send", self._send, errand, attempt, age_s)
+            stands = tried.delivery
+            if stands is None or not self._engine.insist("tell", self._tell_of, errand, stands):
+                return Sent.CANCELLED
+            if tried.wait_s is not None:
+                self._send_on(errand, attempt + 1, tried.age_s + tried.wait_s, tried.wait_s)
+            return stands.state
+
+    def _send(self, errand: Errand, attempt: int, age_s: float) -> Tried:
+        """Try once."""
+        name, parcel, ticket = errand["destination"], errand["parcel"], errand["ticket"]
+        destination = self._destinations.get(name)
+        start = time.monotonic()
+        try:
+            self._ledger.need(errand["job_id"], ticket, name)
+            if destination is None:
+                raise ConfigurationError("this destination is no longer configured")  # noqa: TRY301
             paths = [Path(path) for path in parcel["paths"]]
             older = [[Path(path) for path in others] for others in parcel["older"]]
             for _ in send_to(destination, paths, dict(zip(paths, older, strict=True))):
                 pass
-            delivery = Delivery(name, Sent.DONE, attempt, "")
-            log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
-        except (DestinationUnavailable, OSError) as error:
-            wait_s = wait_before_retry_s(destination, attempt)
-            late = time.time() + wait_s > parcel["first_tried"] + destination.retry_for_hours * 3600
-            wait_s = None if late else wait_s
-            delivery = Delivery(name, Sent.FAILED if late else Sent.RETRYING, attempt, str(error))
-            log.warning(
-                "destination_unavailable",
-                attempt=attempt,
-                reason=str(error),
-                retry_in_s=wait_s and round(wait_s, 1),
-            )
-        except NodeError as error:
-            delivery = Delivery(name, Sent.FAILED, attempt, str(error))
-            log.warning("delivery_refused", attempt=attempt, reason=str(error))
+        except Cancelled as error:
+            log.warning("delivery_stopped", reason=str(error))
+            return Tried(None, age_s)
         except Exception as error:
-            reason = f"error {type(error).__name__}, see the log"
-            delivery = Delivery(name, Sent.FAILED, attempt, reason)
-            log.exception("delivery_crashed", attempt=attempt)
-        self._ledger.deliver(parcel["job_id"], delivery)
-        return wait_s
+            age_s += time.monotonic() - start
+            wait_s = None
+            if destination is not None and is_transient(error):
+                wait_s = Policy.of(destination).wait_s(attempt, age_s)
+            log.warning(
+                "delivery_failed",
+                attempt=attempt,
+                reason=reason(error),
+                retry_in_s=None if wait_s is None else round(wait_s, 1),
+                exc_info=not isinstance(error, NodeError | OSError),
+            )
+            state = Sent.FAILED if wait_s is None else Sent.RETRYING
+            return Tried(
+                Delivery(name, state, attempt, reason(error), remedy(error), ticket=ticket), age_s, wait_s
+            )
+        log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
+        return Tried(Delivery(name, Sent.DONE, attempt, "", ticket=ticket), age_s)
+
+    def _tell_of(self, errand: Errand, delivery: Delivery) -> bool:
+        try:
+            self._ledger.deliver(errand["job_id"], delivery)
+        except Cancelled as error:
+            log.warning("delivery_stopped", reason=str(error))
+            return False
+        return True
 
 
-def _parcels(job_id: str, worked: Worked, destinations: Sequence[str]) -> list[Parcel]:
-    """Pack all result objects once for each destination."""
-    objects = [o for results in worked.results for o in results.objects] if destinations else []
-    older = [[str(path) for path in _in_older_classes(o)] for o in objects]
-    paths = [str(o.path) for o in objects]
-    now = time.time()
-    return [
-        Parcel(job_id=job_id, destination=name, paths=paths, older=older, first_tried=now)
-        for name in destinations
-    ]
+def job_id_of(series: CompleteSeries, run: int = 1) -> str:
+    """Name the analysis of a series with these instances, or a further run of the same."""
+    again = f"-{run}" if run > 1 else ""
+    return f"{series.series_instance_uid}-{series.digest}{again}"
+
+
+def run_of(job_id: str) -> int:
+    """Read from a job's name how often these instances were analysed, this job included."""
+    parts = job_id.split("-")
+    return int(parts[2]) if len(parts) > 2 else 1
+
+
+def pack(objects: Iterable[ResultObject]) -> str:
+    """Pack the objects of a result, as JSON; every destination and every repetition gets these files."""
+    made = list(objects)
+    older = [[str(path) for path in _in_older_classes(o)] for o in made]
+    return json.dumps(Parcel(paths=[str(o.path) for o in made], older=older))
+
+
+def _errand(entry: Entry, delivery: Delivery) -> Errand:
+    return Errand(
+        job_id=entry.job_id,
+        destination=delivery.destination,
+        ticket=delivery.ticket,
+        priority=entry.priority,
+        parcel=json.loads(delivery.parcel),
+    )
 
 
 def _in_older_classes(made: ResultObject) -> list[Path]:
@@ -232,12 +381,6 @@ def _in_older_classes(made: ResultObject) -> list[Path]:
     if made.kind is not Kind.SR:
         return []
     return [make_older_report(made, sop_class_uid).path for sop_class_uid in OLDER_CLASSES]
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    """Stand for the set of instances: the spool names files by SOP Instance UID."""
-    names = "\n".join(sorted(path.name for path in paths))
-    return hashlib.sha256(names.encode("ascii")).hexdigest()[:16]
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +17,14 @@ from pydicom import Dataset
 from dicom_node.analysis.analyse import analyse, describe
 from dicom_node.analysis.bundle import Bundle, load_bundle
 from dicom_node.analysis.findings import Algorithm
-from dicom_node.errors import ConfigurationError, NodeError, SeriesRefused, TransientError
+from dicom_node.errors import (
+    Cancelled,
+    ConfigurationError,
+    NodeError,
+    SeriesRefused,
+    TransientError,
+    remedy,
+)
 from dicom_node.results.make import make_failure, make_results
 from dicom_node.results.result_set import ResultSet
 from dicom_node.series.headers import Frame, frames_of, raise_if_disk, read_header
@@ -25,7 +32,7 @@ from dicom_node.series.read import read_volume
 from dicom_node.series.selection import Outcome, Selection, Verdict, select
 from dicom_node.series.stacks import PATIENT
 from dicom_node.settings import Analysis, Pipeline, Settings
-from dicom_node.workflow.summary import write_summary
+from dicom_node.workflow.summary import JobSummary, write_summary
 from dicom_node.workflow.worked import Worked
 
 log = structlog.get_logger()
@@ -37,6 +44,30 @@ class Selected:
 
     selection: Selection
     frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One analysis of one series.
+
+    Attributes
+    ----------
+    folder : for the result
+    made_at : aware
+    job_id : for the summary
+    version : of the series' results, from 1
+    run : of these very images, from 1
+    predecessor : the result that this one replaces
+    go_on : called between the stations; raises ``Cancelled`` when the work is no longer wanted
+    """
+
+    folder: Path
+    made_at: datetime
+    job_id: str = ""
+    version: int = 1
+    run: int = 1
+    predecessor: ResultSet | None = None
+    go_on: Callable[[], None] = lambda: None
 
 
 class Stations:
@@ -78,9 +109,7 @@ class Stations:
             )
         return Selected(selection, tuple(frames))
 
-    def work(
-        self, selected: Selected, folder: Path, made_at: datetime, predecessor: ResultSet | None = None
-    ) -> Worked:
+    def work(self, selected: Selected, task: Task) -> Worked:
         """Take a series that fits a pipeline from its files to proven result objects in a folder.
 
         A series that cannot be analysed gets a report that says why. The report names the
@@ -88,6 +117,8 @@ class Stations:
 
         Raises
         ------
+        Cancelled
+            The work is no longer wanted.
         TransientError, OSError
             The same call may succeed later.
         NodeError
@@ -99,27 +130,32 @@ class Stations:
             raise ConfigurationError("the series fits no pipeline")
         timings: dict[str, float] = {}
         try:
-            worked = self._analyse(selection, pipeline, folder, made_at, predecessor, timings)
-        except TransientError:
+            worked = self._analyse(selection, pipeline, task, timings)
+        except (TransientError, Cancelled):
             raise
         except NodeError as error:
-            worked = self._fail(selected.frames, pipeline, str(error), folder, made_at, predecessor)
+            worked = self._fail(selected.frames, pipeline, task, str(error), error)
         except Exception as error:
             raise_if_disk(error)
             log.exception("analysis_crashed")
             cause = f"an error of the program ({type(error).__name__}); its log says where"
-            worked = self._fail(selected.frames, pipeline, cause, folder, made_at, predecessor)
+            worked = self._fail(selected.frames, pipeline, task, cause, error)
         worked = replace(worked, timings_s=timings)
-        write_summary(folder, selected.frames[0].header, selection, worked, self.bundles[pipeline.bundle])
+        write_summary(
+            task.folder,
+            selected.frames[0].header,
+            selection,
+            worked,
+            self.bundles[pipeline.bundle],
+            job=JobSummary(task.job_id, task.version, len({frame.path for frame in selected.frames})),
+        )
         return worked
 
     def _analyse(
         self,
         selection: Selection,
         pipeline: Pipeline,
-        folder: Path,
-        made_at: datetime,
-        predecessor: ResultSet | None,
+        task: Task,
         timings: dict[str, float],
     ) -> Worked:
         if selection.stack is None:
@@ -127,21 +163,25 @@ class Stations:
         bundle = self.bundles[pipeline.bundle]
         with _timed(timings, "series"):
             volume = read_volume(selection.stack, selection.contrast)
+        task.go_on()
         with _timed(timings, "analysis"):
             findings = analyse(
                 volume, bundle, segment=pipeline.segment, minimum_lesion_ml=pipeline.minimum_lesion_ml
             )
+        task.go_on()
         with _timed(timings, "results"):
             results = make_results(
                 volume,
                 findings,
                 kinds=pipeline.outputs,
-                folder=folder,
+                folder=task.folder,
                 site_salt=self.settings.site.uid_salt,
                 configuration_digest=configuration_digest(pipeline, findings.algorithm),
-                made_at=made_at,
+                made_at=task.made_at,
                 limitations=bundle.manifest.limitations,
-                predecessor=predecessor,
+                predecessor=task.predecessor,
+                version=task.version,
+                run=task.run,
             )
         return Worked.of(findings, results)
 
@@ -149,31 +189,34 @@ class Stations:
         self,
         frames: Sequence[Frame],
         pipeline: Pipeline,
+        task: Task,
         cause: str,
-        folder: Path,
-        made_at: datetime,
-        predecessor: ResultSet | None,
+        error: Exception,
     ) -> Worked:
         """Report a failure into every study that the series touches; each report names only its own."""
         bundle = self.bundles[pipeline.bundle]
         algorithm = describe(bundle, segment=pipeline.segment, minimum_lesion_ml=pipeline.minimum_lesion_ml)
         identities = _by_identity(frames)
+        is_one = len(identities) == 1
         results = tuple(
             make_failure(
                 headers,
                 cause,
                 algorithm=algorithm,
                 kinds=pipeline.outputs,
-                folder=folder if len(identities) == 1 else folder / str(number),
+                folder=task.folder if is_one else task.folder / str(number),
                 site_salt=self.settings.site.uid_salt,
                 configuration_digest=configuration_digest(pipeline, algorithm),
-                made_at=made_at,
+                made_at=task.made_at,
                 limitations=bundle.manifest.limitations,
-                predecessor=predecessor if len(identities) == 1 else None,
+                predecessor=task.predecessor if is_one else None,
+                version=task.version,
+                run=task.run,
+                apart=not is_one,
             )
             for number, headers in enumerate(identities, start=1)
         )
-        return Worked(None, cause, results)
+        return Worked(None, cause, results, remedy=remedy(error))
 
 
 def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[str, Bundle]:

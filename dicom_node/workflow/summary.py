@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
 
@@ -18,8 +18,16 @@ FILE_NAME = "result.json"
 NOTICE = "RESEARCH USE ONLY"
 
 
+class JobSummary(NamedTuple):
+    """What of a job can be told from its result, when the book is lost."""
+
+    job_id: str
+    version: int
+    instances: int
+
+
 def write_summary(
-    folder: Path, header: Dataset, selection: Selection, worked: Worked, bundle: Bundle
+    folder: Path, header: Dataset, selection: Selection, worked: Worked, bundle: Bundle, job: JobSummary
 ) -> None:
     """Write ``result.json`` into the folder, whole or not at all."""
     summary = {
@@ -27,6 +35,8 @@ def write_summary(
         "software": f"dicom-node {__version__}",
         "study_instance_uid": str(header.get("StudyInstanceUID", "")),
         "series_instance_uid": str(header.get("SeriesInstanceUID", "")),
+        **({"job": job._asdict()} if job.job_id else {}),
+        "pipeline": selection.pipeline.name if selection.pipeline else None,
         "contrast": selection.contrast,
         "bundle": {
             "name": bundle.manifest.name,

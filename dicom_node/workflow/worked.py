@@ -28,12 +28,14 @@ class Worked:
     detail : in one sentence
     results : one set; several when a failed series mixed patients or studies
     timings_s : seconds spent in each station
+    remedy : what a person can do when the analysis failed
     """
 
     findings: Findings | None
     detail: str
     results: tuple[ResultSet, ...]
     timings_s: dict[str, float] = field(default_factory=dict)
+    remedy: str = ""
 
     @classmethod
     def of(cls, findings: Findings, results: ResultSet) -> Self:

@@ -1,0 +1,99 @@
+"""What the node does beside the way: takes up operators' orders, follows the clock, mends the book."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from dicom_node.errors import Cancelled, ConfigurationError
+from dicom_node.receive.completion import CompleteSeries
+from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.ledger import Entry, Ledger, Sent, State
+from dicom_node.workflow.repair import Repair
+from dicom_node.workflow.series_job import SeriesJob, job_id_of, run_of
+from dicom_node.workflow.worked import Outcome
+
+EVERY_S = 1.0  # how soon an order is taken up
+REPAIR_EVERY_S = 60.0
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """A thread of the node.
+
+    Parameters
+    ----------
+    look : describes a series as it lies in the spool; None when nothing of it is there
+    """
+
+    def __init__(
+        self,
+        engine: DurableEngine,
+        ledger: Ledger,
+        jobs: SeriesJob,
+        repair: Repair,
+        look: Callable[[str], CompleteSeries | None],
+    ) -> None:
+        self._engine, self._ledger, self._jobs, self._repair, self._look = engine, ledger, jobs, repair, look
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Mend the book, take up the orders that were given meanwhile, and go on so."""
+        self._repair.at_start()
+        self.take_orders()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def take_orders(self) -> None:
+        """Start a workflow for each job and delivery that an operator, or a repair, ordered."""
+        jobs, deliveries = self._ledger.ordered()
+        for entry in jobs:
+            series = self._look(entry.series_instance_uid)
+            if series is None:
+                self._fail(
+                    entry, "its images are no longer in the spool", "send the series again, then retry"
+                )
+            elif job_id_of(series, run_of(entry.job_id)) != entry.job_id:
+                self._fail(entry, "other images of the series came meanwhile", "retry its latest version")
+            else:
+                self._jobs.begin(entry, series)
+                log.info("order_taken_up", job=entry.job_id)
+            self._ledger.taken_up(entry.ticket)
+        for entry, delivery in deliveries:
+            if self._jobs.carry(entry, delivery):
+                log.info("order_taken_up", job=entry.job_id, destination=delivery.destination)
+            else:
+                why = "this destination is not configured"
+                failed = replace(delivery, state=Sent.FAILED, detail=why, remedy=ConfigurationError.remedy)
+                self._ledger.deliver(entry.job_id, failed)
+            self._ledger.taken_up(delivery.ticket)
+
+    def _fail(self, entry: Entry, why: str, remedy: str) -> None:
+        self._ledger.update(
+            entry.job_id, State.FAILED, ticket=entry.ticket, outcome=Outcome.FAILED, detail=why, remedy=remedy
+        )
+
+    def _run(self) -> None:
+        repaired_at = time.monotonic()
+        while not self._stopping.wait(EVERY_S):
+            try:
+                self._engine.follow_clock()
+                self.take_orders()
+                if time.monotonic() - repaired_at >= REPAIR_EVERY_S:
+                    repaired_at = time.monotonic()
+                    self._repair.while_running()
+            except Cancelled:
+                continue  # cancelled while it was taken up: the book says so
+            except Exception as error:  # noqa: BLE001 - a full disk must not end the upkeep
+                log.error("upkeep_failed", error=type(error).__name__)  # noqa: TRY400 - once a second
