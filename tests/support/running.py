@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from typer.testing import CliRunner
 
+from dicom_node.cli import app
+from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.workflow.ledger import ENDED, Entry, Ledger
 
 T = TypeVar("T")
@@ -86,12 +89,14 @@ def write_configuration(
     port: int,
     models: Path,
     destinations: dict[str, tuple[str, int] | str],
+    waits: str = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10",
 ) -> Path:
     """Write a configuration with one FLAIR pipeline per bundle in ``models`` to every destination.
 
     Parameters
     ----------
     destinations : AE title and port on this machine, or lines of TOML, by name
+    waits : of every destination, lines of TOML
     """
     bundles = sorted(p.parent.name for p in models.glob("*/manifest.toml"))
     names = list(destinations)
@@ -100,7 +105,7 @@ def write_configuration(
         f"destinations = {names}\n"
         for b in bundles
     )
-    peers = "".join(map(_destination, destinations.items()))
+    peers = "".join(_destination(name, where, waits) for name, where in destinations.items())
     path.write_text(
         f'folder = "{path.parent / "var"}"\n'
         f"[receive]\nport = {port}\n"
@@ -110,11 +115,9 @@ def write_configuration(
     return path
 
 
-def _destination(named: tuple[str, tuple[str, int] | str]) -> str:
-    name, where = named
+def _destination(name: str, where: tuple[str, int] | str, waits: str) -> str:
     if not isinstance(where, str):
         where = f'ae_title = "{where[0]}"\nhost = "127.0.0.1"\nport = {where[1]}'
-    waits = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10"
     return f'[[destinations]]\nname = "{name}"\n{waits}\n{where}\n'
 
 
@@ -124,6 +127,18 @@ def node_process(configuration: Path, port: int) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", configuration]
     with process(*command, log=configuration.with_suffix(".log"), port=port) as started:
         yield started
+
+
+def say(configuration: Path, *arguments: str, exit_code: int = 0) -> str:
+    """Run a command of the node and return what it prints."""
+    told = CliRunner().invoke(app, [*arguments, "--config", str(configuration)])
+    assert told.exit_code == exit_code, told.output
+    return told.output
+
+
+def send(paths: list[Path], port: int, called: str = "DICOM_NODE") -> None:
+    """C-STORE a series, as a PACS would."""
+    assert len(list(send_files(Peer(called, "127.0.0.1", port, "TEST"), paths))) == len(paths)
 
 
 def entries_of(folder: Path) -> list[Entry]:
