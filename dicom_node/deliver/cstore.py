@@ -12,7 +12,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
@@ -78,7 +78,7 @@ def send_files(
         A path is no DICOM file.
     """
     others = [other for path in paths for other in instead.get(path, ())]
-    association = _associate(peer, _contexts([*paths, *others]))
+    association = associate(peer, _contexts([*paths, *others]))
     try:
         yield from send_each(lambda path: _send_one(association, peer, path), paths, instead)
         association.release()
@@ -94,7 +94,7 @@ def echo(peer: Peer) -> None:
     ------
     DestinationUnavailable, DeliveryRefused
     """
-    association = _associate(peer, {UID(Verification): {ImplicitVRLittleEndian}})
+    association = associate(peer, {UID(Verification): {ImplicitVRLittleEndian}})
     try:
         status = association.send_c_echo().get("Status")
     except (ValueError, RuntimeError):
@@ -119,7 +119,18 @@ def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
     return wanted
 
 
-def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
+def associate(
+    peer: Peer, contexts: Mapping[UID, set[UID]], handlers: Sequence[evt.EventHandlerType] = ()
+) -> Association:
+    """Open an association that proposes each SOP class in each of its transfer syntaxes.
+
+    Raises
+    ------
+    DestinationUnavailable
+        No connection, or a transient rejection.
+    DeliveryRefused
+        A permanent rejection, of the association or of all contexts.
+    """
     ae = AE(peer.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -134,7 +145,11 @@ def _associate(peer: Peer, contexts: dict[UID, set[UID]]) -> Association:
     name = (peer.tls and peer.tls.server_name) or peer.host
     try:
         association = ae.associate(
-            peer.host, peer.port, ae_title=peer.ae_title, tls_args=(secure, name) if secure else None
+            peer.host,
+            peer.port,
+            ae_title=peer.ae_title,
+            tls_args=(secure, name) if secure else None,
+            evt_handlers=list(handlers),
         )
     except OSError as error:  # such as a name that does not resolve
         raise DestinationUnavailable(f"{peer} cannot be reached: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Command sets (PS3.7 6.3, 9.3.1, E.1): C-STORE-RQ unpacked and C-STORE-RSP packed by hand.
+"""Command sets (PS3.7 6.3, 9.3.1, 10.3.1, E.1): requests unpacked and responses packed by hand.
 
 A response is the same few bytes each time; built through a library data set it costs more
 than the storing.
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from dicom_node.receive.protocol import P_DATA_TF, ProtocolError
 
-C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ = 0x0001, 0x8001, 0x0030
+C_STORE_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ = 0x0001, 0x0030, 0x0100
+_IS_RESPONSE = 0x8000
 # A command set is implicit VR little endian; all its tags are in group 0000
 _ELEMENT = struct.Struct("<HHL")
 _US = struct.Struct("<HHLH")
 _SOP_CLASS, _FIELD, _MESSAGE, _ANSWERED, _DATA_SET_TYPE = 0x0002, 0x0100, 0x0110, 0x0120, 0x0800
-_STATUS, _COMMENT, _SOP_INSTANCE = 0x0900, 0x0902, 0x1000
+_STATUS, _COMMENT, _SOP_INSTANCE, _EVENT_TYPE = 0x0900, 0x0902, 0x1000, 0x1002
 _NO_DATA_SET = 0x0101
 _PDV = struct.Struct(">LBB")
 _PDU = struct.Struct(">BxL")
@@ -31,6 +32,7 @@ class Command:
     has_data_set: bool
     sop_class_uid: str
     sop_instance_uid: str
+    event_type: int = 0
 
 
 def read_command(encoded: bytes | bytearray) -> Command:
@@ -61,11 +63,12 @@ def read_command(encoded: bytes | bytearray) -> Command:
         kind != _NO_DATA_SET,
         _text(values, _SOP_CLASS),
         _text(values, _SOP_INSTANCE),
+        int.from_bytes(values.get(_EVENT_TYPE, b""), "little") & 0xFFFF,
     )
 
 
-def store_response(command: Command, context_id: int, status: int, comment: str, longest: int) -> bytes:
-    """Encode C-STORE-RSP as one or more P-DATA-TF PDUs.
+def response(command: Command, context_id: int, status: int, comment: str, longest: int) -> bytes:
+    """Encode C-STORE-RSP or N-EVENT-REPORT-RSP as one or more P-DATA-TF PDUs.
 
     Parameters
     ----------
@@ -77,12 +80,13 @@ def store_response(command: Command, context_id: int, status: int, comment: str,
     elements = b"".join(
         (
             _ui(_SOP_CLASS, command.sop_class_uid),
-            _US.pack(0, _FIELD, 2, C_STORE_RSP),
+            _US.pack(0, _FIELD, 2, _IS_RESPONSE | command.field),
             _US.pack(0, _ANSWERED, 2, command.message_id),
             _US.pack(0, _DATA_SET_TYPE, 2, _NO_DATA_SET),
             _US.pack(0, _STATUS, 2, status),
             _padded(_COMMENT, comment[:64].encode("ascii", "replace"), b" ") if comment else b"",
             _ui(_SOP_INSTANCE, command.sop_instance_uid),
+            _US.pack(0, _EVENT_TYPE, 2, command.event_type) if command.field == N_EVENT_REPORT_RQ else b"",
         )
     )
     message = _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(elements)) + elements

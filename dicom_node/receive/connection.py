@@ -20,6 +20,7 @@ from pynetdicom import AE
 from dicom_node.receive.admission import Load, admit
 from dicom_node.receive.contexts import supported_contexts
 from dicom_node.receive.datapath import DataPath
+from dicom_node.receive.event_report import EventReport
 from dicom_node.receive.handshake import await_client_hello, shake_hands
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.part10 import AETitles
@@ -57,6 +58,7 @@ class Service:
     spool: Spool
     on_instance: Callable[[StoredInstance], None]
     on_association_end: Callable[[int, bool], None]
+    on_event_report: Callable[[EventReport], int]
     load: Callable[[Connection], Load]
     is_stopping: Callable[[], bool]
 
@@ -213,6 +215,7 @@ class Connection:
             send=self._send,
             echo=self._upper_layer.serve_command,
             on_instance=self._service.on_instance,
+            on_event_report=self._service.on_event_report,
         )
         released = False
         try:

@@ -1,4 +1,4 @@
-"""What the receiver takes: MR images, in every encoding that the node can decode."""
+"""What the receiver takes: MR images in every encoding that the node can decode, reports of commitment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 SOP_CLASSES: tuple[UID, ...] = (
     MRImageStorage,
@@ -50,15 +50,23 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
 )
 
 
+# Reports on what an archive has committed itself to keep come on associations that it opens
+EVENT_CLASS: UID = UID(StorageCommitmentPushModel)
+_PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+
+
 def supported_contexts() -> list[PresentationContext]:
     """Return the presentation contexts that an association is negotiated with."""
     contexts = []
     for abstract, syntaxes in (
-        (Verification, (ImplicitVRLittleEndian, ExplicitVRLittleEndian)),
+        (Verification, _PLAIN),
+        (EVENT_CLASS, _PLAIN),
         *((sop_class, TRANSFER_SYNTAXES) for sop_class in SOP_CLASSES),
     ):
         context = PresentationContext()
         context.abstract_syntax = abstract
         context.transfer_syntax = list(syntaxes)
+        if abstract == EVENT_CLASS:  # we are the SCU, though the peer opens the association (PS3.4 J.3.3)
+            context.scu_role, context.scp_role = False, True
         contexts.append(context)
     return contexts

@@ -1,4 +1,7 @@
-"""C-STORE on an established association: fragments to a part file, then durable, then the answer."""
+"""C-STORE on an established association: fragments to a part file, then durable, then the answer.
+
+N-EVENT-REPORT comes this way too; it is short, and its fragments are kept in memory.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,16 @@ from collections.abc import Callable
 import structlog
 
 from dicom_node.errors import InstanceRefused, StorageExhausted
-from dicom_node.receive.commands import C_ECHO_RQ, C_STORE_RQ, Command, read_command, store_response
-from dicom_node.receive.contexts import SOP_CLASSES
+from dicom_node.receive.commands import (
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    N_EVENT_REPORT_RQ,
+    Command,
+    read_command,
+    response,
+)
+from dicom_node.receive.contexts import EVENT_CLASS, SOP_CLASSES
+from dicom_node.receive.event_report import LONGEST_BYTES, EventReport
 from dicom_node.receive.instance import Incoming, StoredInstance
 from dicom_node.receive.part10 import AETitles
 from dicom_node.receive.part_file import PartFile
@@ -49,6 +60,8 @@ class DataPath:
     on_instance : callable
         Gets each instance that is on disk, before Success is answered: if it raises, the
         sender is not told that all is well.
+    on_event_report : callable
+        Gets each N-EVENT-REPORT and returns the status to answer.
 
     Attributes
     ----------
@@ -67,6 +80,7 @@ class DataPath:
         send: Callable[[bytes], None],
         echo: Callable[[int, bytes], None],
         on_instance: Callable[[StoredInstance], None],
+        on_event_report: Callable[[EventReport], int],
     ) -> None:
         self._spool = spool
         self._contexts = contexts
@@ -77,9 +91,11 @@ class DataPath:
         self._send = send
         self._echo = echo
         self._on_instance = on_instance
+        self._on_event_report = on_event_report
         self._encoded_command = bytearray()
         self._context_id = 0
         self._command: Command | None = None
+        self._report: bytearray | None = None
         self._part: PartFile | None = None
         self._refusal: InstanceRefused | None = None
         self._thrown_away_bytes = 0
@@ -136,6 +152,8 @@ class DataPath:
             raise ProtocolError("a message came on a presentation context that was not accepted")
         if command.field == C_STORE_RQ:
             self._begin(command)
+        elif command.field == N_EVENT_REPORT_RQ and self._contexts[self._context_id][0] == EVENT_CLASS:
+            self._begin_report(command)
         elif command.field == C_ECHO_RQ and not command.has_data_set:
             self._echo(self._context_id, encoded)
         else:
@@ -163,9 +181,21 @@ class DataPath:
         if not command.has_data_set:
             self._finish()
 
+    def _begin_report(self, command: Command) -> None:
+        self._command, self._report = command, bytearray()
+        if not command.has_data_set:
+            self._finish_report(command, self._report)
+
     def _receive_data(self, fragment: memoryview, *, is_last: bool) -> None:
         if self._command is None:
             raise ProtocolError("a data set came without a command")
+        if self._report is not None:
+            self._report += fragment
+            if len(self._report) > LONGEST_BYTES:
+                raise ProtocolError("a report does not end")
+            if is_last:
+                self._finish_report(self._command, self._report)
+            return
         if self._part is not None:
             try:
                 self._part.write(fragment)
@@ -191,7 +221,21 @@ class DataPath:
         if command is None:
             return
         status, comment = (refusal.status, str(refusal)) if refusal else (Status.SUCCESS, "")
-        self._send(store_response(command, self._context_id, status, comment, self._peer_maximum_pdu))
+        self._send(response(command, self._context_id, status, comment, self._peer_maximum_pdu))
+
+    def _finish_report(self, command: Command, data_set: bytearray) -> None:
+        """Hand in a report and answer."""
+        self._command = self._report = None
+        report = EventReport(
+            command.sop_class_uid,
+            command.sop_instance_uid,
+            command.event_type,
+            bytes(data_set),
+            self._contexts[self._context_id][1],
+            self._titles.calling,
+        )
+        status = self._on_event_report(report)
+        self._send(response(command, self._context_id, status, "", self._peer_maximum_pdu))
 
     def _refuse(self, error: InstanceRefused | StorageExhausted) -> None:
         self.close()

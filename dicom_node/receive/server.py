@@ -15,6 +15,7 @@ from pynetdicom import AE
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive.admission import Load
 from dicom_node.receive.connection import Connection, Service
+from dicom_node.receive.event_report import EventReport, nobody_asked
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.upper_layer import Address
@@ -53,6 +54,8 @@ class Receiver:
         thread. If it raises, the association is aborted, and the sender will send again.
     on_association_end : callable
         Gets the id of an established association and whether it was released.
+    on_event_report : callable, optional
+        Gets each N-EVENT-REPORT and returns the status to answer.
     port : int, optional
         Instead of the settings' one; 0 takes a free one.
 
@@ -69,6 +72,7 @@ class Receiver:
         on_instance: Callable[[StoredInstance], None],
         on_association_end: Callable[[int, bool], None],
         *,
+        on_event_report: Callable[[EventReport], int] = nobody_asked,
         port: int | None = None,
     ) -> None:
         ae = AE()
@@ -77,7 +81,14 @@ class Receiver:
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._settings = settings
         self._service = Service(
-            settings, ae, spool, on_instance, on_association_end, self._load, lambda: self._is_stopping
+            settings,
+            ae,
+            spool,
+            on_instance,
+            on_association_end,
+            on_event_report,
+            self._load,
+            lambda: self._is_stopping,
         )
         self._port = settings.port if port is None else port
         self._tls = ServerTLS(settings.tls) if settings.tls else None
@@ -113,7 +124,7 @@ class Receiver:
             raise
 
     def drain(self, timeout_s: float) -> None:
-        """Let C-STOREs that have begun be answered; from now on associations are rejected as transient.
+        """Let C-STOREs that have begun be answered; associations are rejected from now on, as transient.
 
         Parameters
         ----------

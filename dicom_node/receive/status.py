@@ -20,3 +20,14 @@ class Status(IntEnum):
     """The data set cannot be parsed, is cut short, or lacks what every image has."""
     UIDS_DISAGREE = 0xC001
     """The data set's UIDs are missing, not UIDs, or not those of the command."""
+
+
+class EventStatus(IntEnum):
+    """N-EVENT-REPORT response statuses that the receiver gives (PS3.7 10.1.1.1.8, Annex C)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    NO_SUCH_EVENT_TYPE = 0x0113
+    INVALID_ARGUMENT_VALUE = 0x0115
+    CLASS_INSTANCE_CONFLICT = 0x0119
