@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from dicom_node.errors import NodeError
+from training.prepare.cli import app as prepare
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(prepare, name="prepare")
 
 Split = Annotated[str, typer.Option(help="Of the index.")]
 Out = Annotated[Path, typer.Option(help="Folder for the tables and plots.")]

@@ -1,0 +1,1 @@
+"""From labelled images to the folder that :mod:`training.cases` reads."""
