@@ -119,6 +119,7 @@ def make_bundle(
             contrasts=description.contrasts,
             planes=description.planes,
             finding=description.finding,
+            alternative=description.alternative,
             input=description.input,
             detector=in_detector,
             segmenter=in_segmenter,

@@ -35,6 +35,7 @@ class Description(BaseModel):
     contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
     planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
     finding: FindingKind = FindingKind()
+    alternative: bool = False
     input: PercentileRule
     training_data: str
     licence: str

@@ -99,6 +99,7 @@ class Manifest(_Table):
     contrasts : MR contrasts it was trained for
     planes : anatomical planes it was trained for
     finding : what its regions are called
+    alternative : use it only where a configuration names it, not by default
     input : the normalisation of voxels, the same in training and node
     detector, segmenter : Network
     reference : Reference
@@ -112,6 +113,7 @@ class Manifest(_Table):
     contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
     planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
     finding: FindingKind = FindingKind()
+    alternative: bool = False
     input: PercentileRule
     detector: Network
     segmenter: Network

@@ -1,4 +1,4 @@
-"""Settings without a file: each installed bundle is a pipeline for what it was trained for."""
+"""Settings without a file: each installed bundle that is no alternative is a pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def default_settings() -> Settings:
     settings = Settings()
     folder = settings.analysis.models
     manifests = [read_manifest(path.parent) for path in sorted(folder.glob(f"*/{FILE_NAME}"))]
-    if not manifests:
+    wanted = [manifest for manifest in manifests if not manifest.alternative]
+    if not wanted:
         raise ConfigurationError(f"{folder} holds no model bundle")
-    pipelines = [Pipeline(name=m.name, bundle=m.name, match=Match(contrasts=m.contrasts)) for m in manifests]
+    pipelines = [Pipeline(name=m.name, bundle=m.name, match=Match(contrasts=m.contrasts)) for m in wanted]
     return settings.model_copy(update={"pipelines": tuple(pipelines)})
