@@ -8,9 +8,17 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from dicom_node.errors import ConfigurationError
+
 
 def open_sqlite(path: Path) -> sa.Engine:
-    """Open a SQLite file, made when missing, in WAL mode with full synchronisation."""
+    """Open a SQLite file, made when missing, in WAL mode with full synchronisation.
+
+    Raises
+    ------
+    ConfigurationError
+        The file is damaged, or cannot be opened.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
 
@@ -20,6 +28,15 @@ def open_sqlite(path: Path) -> sa.Engine:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+    except sa.exc.DatabaseError as error:
+        engine.dispose()
+        raise ConfigurationError(
+            f"{path} cannot be used ({error.orig}): when it is damaged, move it away with its -wal and -shm; "
+            "the node makes it again from the spool and the results"
+        ) from error
     return engine
 
 

@@ -4,7 +4,8 @@ The shape of these workflows is kept in the database while they run; a change of
 needs a new ``SHAPE`` in :mod:`dicom_node.workflow.engine`. Work of an older shape is not gone
 on with: :mod:`dicom_node.workflow.repair` finds that the book is ahead, and begins it anew.
 
-A step tells its outcome to the book itself, last: then a crash can only repeat the step.
+No error leaves a workflow: a step returns what came of it, and a second one tells the book, and
+insists. Should even that fail, or the process die ten times, repair finds the book behind.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from dicom_node.results.files import read_result_set
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.series.selection import Verdict
+from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
 from dicom_node.workflow.retry import OF_A_JOB, Policy
 from dicom_node.workflow.stations import Stations, Task
+from dicom_node.workflow.transactions import Kept, kept_of
 from dicom_node.workflow.worked import Outcome
 
 PRIORITIES = {"high": 1, "normal": 2, "low": 3}
@@ -102,11 +105,13 @@ class Tried:
     delivery : how it stands; None when it is no longer wanted
     age_s : of the delivery
     wait_s : before the next attempt; None when there is none
+    stored : what the destination has now
     """
 
     delivery: Delivery | None
     age_s: float
     wait_s: float | None = None
+    stored: tuple[Kept, ...] = ()
 
 
 class SeriesJob:
@@ -118,10 +123,19 @@ class SeriesJob:
     stations : what is done
     ledger : where it is told
     folder : of the results; each job has its own below
+    commitments : follow what was stored where a destination is to commit itself
     """
 
-    def __init__(self, engine: DurableEngine, stations: Stations, ledger: Ledger, folder: Path) -> None:
+    def __init__(
+        self,
+        engine: DurableEngine,
+        stations: Stations,
+        ledger: Ledger,
+        folder: Path,
+        commitments: Commitments,
+    ) -> None:
         self._engine, self._stations, self._ledger, self._folder = engine, stations, ledger, folder
+        self._commitments = commitments
         settings = stations.settings
         self._destinations = {d.name: d for d in settings.destinations}
         self._priorities = {each.ae_title: PRIORITIES[each.priority] for each in settings.receive.called}
@@ -301,6 +315,10 @@ class SeriesJob:
                 return Sent.CANCELLED
             if tried.wait_s is not None:
                 self._send_on(errand, attempt + 1, tried.age_s + tried.wait_s, tried.wait_s)
+            if stands.state is Sent.ASKED:
+                self._commitments.begin(
+                    errand["job_id"], stands.destination, stands.ticket, errand["priority"], tried.stored
+                )
             return stands.state
 
     def _send(self, errand: Errand, attempt: int, age_s: float) -> Tried:
@@ -314,8 +332,8 @@ class SeriesJob:
                 raise ConfigurationError("this destination is no longer configured")  # noqa: TRY301
             paths = [Path(path) for path in parcel["paths"]]
             older = [[Path(path) for path in others] for others in parcel["older"]]
-            for _ in send_to(destination, paths, dict(zip(paths, older, strict=True))):
-                pass
+            sent = list(send_to(destination, paths, dict(zip(paths, older, strict=True))))
+            stored = tuple(kept_of(path) for path in sent)
         except Cancelled as error:
             log.warning("delivery_stopped", reason=str(error))
             return Tried(None, age_s)
@@ -336,7 +354,8 @@ class SeriesJob:
                 Delivery(name, state, attempt, reason(error), remedy(error), ticket=ticket), age_s, wait_s
             )
         log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
-        return Tried(Delivery(name, Sent.DONE, attempt, "", ticket=ticket), age_s)
+        state = self._commitments.state_of_sent(name)
+        return Tried(Delivery(name, state, attempt, "", ticket=ticket), age_s, stored=stored)
 
     def _tell_of(self, errand: Errand, delivery: Delivery) -> bool:
         try:
