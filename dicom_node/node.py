@@ -5,10 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 import threading
+import time
 from functools import partial
+from queue import SimpleQueue
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
 
 import structlog
 
@@ -17,14 +20,19 @@ from dicom_node.receive.completion import Completion, look
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Settings
+from dicom_node.tls import look_at_all
+from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.repair import Repair
+from dicom_node.workflow.retention import Housekeeping, Intake, Retention
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.stations import Stations
+from dicom_node.workflow.transactions import Transactions
 from dicom_node.workflow.upkeep import Upkeep
 
-STOP_TIMEOUT_S = 25.0  # for running stores, and again for running steps; systemd kills after 60
+# Of stop_timeout_s, for what runs to end by itself; the rest is for closing down in order
+_WITHIN = 0.9
 
 log = structlog.get_logger()
 
@@ -47,15 +55,23 @@ class Node:
             settings.folder / "spool", settings.receive.minimum_free_mb, settings.receive.maximum_object_mb
         )
         self.engine = DurableEngine(settings.folder / "workflows.sqlite")
-        self.jobs = SeriesJob(self.engine, self.stations, self.ledger, settings.folder / "results")
+        self.transactions = Transactions(settings.folder / "commitments.sqlite")
+        self.commitments = Commitments(self.engine, self.ledger, self.transactions, settings.destinations)
+        self.jobs = SeriesJob(
+            self.engine, self.stations, self.ledger, settings.folder / "results", self.commitments
+        )
         repair = Repair(self.engine, self.ledger, settings, settings.folder / "results")
         self.upkeep = Upkeep(self.engine, self.ledger, self.jobs, repair, partial(look, self.spool))
-        self.completion = Completion(settings.completion, self.spool, self.jobs.enqueue)
+        retention = Retention(settings, self.spool, self.ledger)
+        self.housekeeping = Housekeeping(settings, retention, self.engine)
+        intake = Intake(self.spool, self.ledger, self.jobs)
+        self.completion = Completion(settings.completion, self.spool, intake.take)
         self.receiver = Receiver(
             settings.receive,
             self.spool,
             self.completion.instance_stored,
             self.completion.association_ended,
+            on_event_report=self.commitments.take,
         )
 
     def start(self) -> None:
@@ -65,6 +81,7 @@ class Node:
         self.upkeep.start()
         self.completion.restore()
         self.completion.start()
+        self.housekeeping.start()
         receive = self.settings.receive
         try:
             self.receiver.start()
@@ -79,14 +96,27 @@ class Node:
             port=self.receiver.port,
             bundles={name: bundle.device for name, bundle in self.stations.bundles.items()},
         )
+        for note in look_at_all(self.settings):
+            if note.is_warning:
+                log.warning("tls_file", note=note.text)
 
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Refuse new associations, let running stores and steps end, and stop within the limit."""
-        self.receiver.stop(timeout_s)
+    def stop(self) -> None:
+        """Reject new associations for now, let running C-STOREs and steps end, and stop.
+
+        Neither waits for the other, and no new step begins: a series that is completed by these
+        C-STOREs is taken up at the next start. Both are cut shortly before ``stop_timeout_s``.
+        """
+        timeout_s = _WITHIN * self.settings.stop_timeout_s
         self.completion.stop()
         self.upkeep.stop()
-        self.engine.stop(timeout_s)
+        self.housekeeping.stop()
+        working = threading.Thread(target=self.engine.stop, args=(timeout_s,), name="stop", daemon=True)
+        working.start()
+        self.receiver.drain(timeout_s)
+        working.join()
+        self.receiver.stop(0)
         self.ledger.close()
+        self.transactions.close()
         if not self.engine.is_working:  # else the lock goes with the process, once the last step has ended
             os.close(self._lock)
         log.info("node_stopped")
@@ -99,17 +129,40 @@ class Node:
         self.stop()
 
 
-def serve(settings: Settings) -> None:
-    """Run a node until SIGTERM or SIGINT."""
-    stopping = threading.Event()
+def serve(settings: Settings) -> NoReturn:
+    """Run a node until SIGTERM or SIGINT; ends the process.
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
+    A second signal ends the process at once, ``stop_timeout_s`` ends it too: what was not
+    acknowledged is sent again, what was not finished goes on at the next start.
+    """
+    # A signal handler may run within any call of this thread; an Event would then hang, this queue does not
+    signals: SimpleQueue[int] = SimpleQueue()
+    is_stopping = False
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            os._exit(128 + number)
+        is_stopping = True
+        signals.put(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with Node(settings):
-        stopping.wait()
+        signals.get()
+        limit_s = settings.stop_timeout_s
+        log.info("node_stopping", limit_s=limit_s, hint="a second signal ends it at once")
+        threading.Thread(target=_end_after, args=(limit_s,), name="stop-limit", daemon=True).start()
+    # All is closed; the interpreter would still join idle threads and take the libraries apart for seconds
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _end_after(limit_s: float) -> None:
+    """End the process, whatever thread still runs."""
+    time.sleep(limit_s)
+    log.warning("node_cut", meaning="stop_timeout_s is over; what was not finished goes on at the next start")
+    os._exit(0)
 
 
 def _lock_folder(settings: Settings) -> int:

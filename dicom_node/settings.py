@@ -364,6 +364,10 @@ class Destination(Outgoing):
     ----------
     calling_ae_title : ours, as that SCP knows it
     tls : without it nothing is encrypted
+    commitment : whether it is asked to commit itself to what it stored; ``required``: a delivery without
+        that has failed
+    commitment_timeout_s, commitment_attempts : how long a report is waited for, and how often it is asked
+    commitment_hold_s : how long the association is kept open for a report on it
     """
 
     ae_title: AETitle
@@ -371,6 +375,10 @@ class Destination(Outgoing):
     port: Port
     calling_ae_title: AETitle = "DICOM_NODE"
     tls: DestinationTLS | None = None
+    commitment: Literal["off", "wanted", "required"] = "off"
+    commitment_timeout_s: PositiveFloat = 3600.0
+    commitment_attempts: PositiveInt = 3
+    commitment_hold_s: Annotated[float, Field(ge=0)] = 1.0
 
 
 class WebDestination(Outgoing):

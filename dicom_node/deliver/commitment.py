@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import structlog
 from pydicom import Dataset, dcmread
@@ -126,7 +127,7 @@ def _as_report(event: evt.Event, peer: Peer) -> EventReport:
     request = event.request
     information = request.EventInformation  # type: ignore[union-attr]
     return EventReport(
-        str(request.AffectedSOPClassUID),  # type: ignore[union-attr]
+        str(request.AffectedSOPClassUID),
         str(request.AffectedSOPInstanceUID),  # type: ignore[union-attr]
         int(request.EventTypeID or 0),  # type: ignore[union-attr]
         information.getvalue() if information else b"",
@@ -174,7 +175,7 @@ def read_report(report: EventReport) -> Report:
     return Report(transaction_uid, frozenset(committed - failed.keys()), failed)
 
 
-def reference_of(path: str) -> tuple[str, str]:
+def reference_of(path: Path) -> tuple[str, str]:
     """SOP class UID and SOP Instance UID of a file."""
     header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"])
     return str(header.SOPClassUID), str(header.SOPInstanceUID)

@@ -50,12 +50,14 @@ class Sent(StrEnum):
 
     PENDING = "pending"
     RETRYING = "retrying"
+    ASKED = "sent, commitment asked"
     DONE = "sent"
+    COMMITTED = "committed"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
-OPEN = (Sent.PENDING, Sent.RETRYING)
+OPEN = (Sent.PENDING, Sent.RETRYING, Sent.ASKED)
 _STOPPED = "it was cancelled or begun anew"
 
 
@@ -290,6 +292,8 @@ class Ledger:
                 }
                 # A step that runs again after a crash must not make a delivery anew
                 connection.execute(insert(_deliveries).values(row).on_conflict_do_nothing())
+            if parcels:
+                _close_when_ended(connection, job_id)  # made again, when all was sent before
 
     def deliver(self, job_id: str, delivery: Delivery) -> None:
         """Enter how a delivery stands, and close the job when its last one has ended.
@@ -308,7 +312,7 @@ class Ledger:
             "since": sa.func.coalesce(_deliveries.c.since, _now()) if delivery.remedy else None,
         }
         this = _delivery_is(job_id, delivery.destination) & (_deliveries.c.ticket == delivery.ticket)
-        if delivery.state is not Sent.DONE:
+        if delivery.state not in (Sent.DONE, Sent.COMMITTED):
             this &= _deliveries.c.state != Sent.CANCELLED
         with self._writing() as connection:
             if connection.execute(_deliveries.update().where(this).values(values)).rowcount == 0:

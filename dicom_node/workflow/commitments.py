@@ -1,0 +1,311 @@
+"""From stored to committed: the request, the wait for the report, and what follows from it.
+
+=================================  ====================================================================
+the archive                        what is done
+=================================  ====================================================================
+reports that it keeps all          the delivery is committed
+reports that it lacks some         those are sent again and asked about again
+reports nothing                    after ``commitment_timeout_s`` it is asked again, with a new
+                                   transaction UID; a late report is still taken
+cannot be asked for now            as for any delivery that meets a transient error
+offers no commitment, refuses, or  ``wanted``: sent, with a note; ``required``: failed
+was asked ``commitment_attempts``
+times
+=================================  ====================================================================
+
+A crash between the request and its record repeats the request under another transaction UID; both
+are known.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+from pydicom.uid import generate_uid
+
+from dicom_node.deliver.commitment import EVENT_TYPES, PUSH_MODEL, REASONS, ask, read_report
+from dicom_node.deliver.destination import peer_of, send_to
+from dicom_node.errors import Cancelled, DeliveryRefused, is_transient, reason, remedy
+from dicom_node.receive.event_report import EventReport
+from dicom_node.receive.status import EventStatus
+from dicom_node.settings import AnyDestination, Destination
+from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.ledger import Delivery, Ledger, Sent
+from dicom_node.workflow.retry import Policy
+from dicom_node.workflow.transactions import Kept, Request, Transactions
+
+REMEDY = "look in the archive's log why it does not commit itself, then retry"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of an attempt to ask.
+
+    Attributes
+    ----------
+    transaction_uid : that a report is awaited on; None when there was no need, or no success
+    age_s : of the attempts
+    wait_s : before the next attempt; None when there is none
+    """
+
+    transaction_uid: str | None
+    age_s: float
+    wait_s: float | None = None
+
+
+class Commitments:
+    """The workflows of storage commitment.
+
+    Parameters
+    ----------
+    engine : not started yet: workflows are registered here
+    """
+
+    def __init__(
+        self,
+        engine: DurableEngine,
+        ledger: Ledger,
+        transactions: Transactions,
+        destinations: Iterable[AnyDestination],
+    ) -> None:
+        self._engine, self._ledger, self._transactions = engine, ledger, transactions
+        self._destinations = {
+            d.name: d for d in destinations if isinstance(d, Destination) and d.commitment != "off"
+        }
+        # Reports need no network, so that a destination that hangs does not hold them up
+        self._queue = engine.queue("commitment", at_once=1)
+        self._nets = {name: engine.queue(f"deliver-{name}", at_once=1) for name in self._destinations}
+        self._ask = engine.workflow("commitment-ask", self._ask_workflow)
+        self._settle = engine.workflow("commitment-report", self._report_workflow)
+        self._expire = engine.workflow("commitment-deadline", self._deadline_workflow)
+
+    def state_of_sent(self, destination: str) -> Sent:
+        """Where a delivery is once all is stored."""
+        return Sent.ASKED if destination in self._destinations else Sent.DONE
+
+    def begin(
+        self, job_id: str, destination: str, ticket: str, priority: int, objects: Sequence[Kept]
+    ) -> None:
+        """Ask for what a destination has stored; nothing happens when that was begun before."""
+        request = Request(
+            job_id=job_id,
+            destination=destination,
+            ticket=ticket,
+            priority=priority,
+            objects=list(objects),
+            number=1,
+            resend=False,
+        )
+        self._enqueue_ask(request)
+
+    def take(self, report: EventReport) -> EventStatus:
+        """Take a report on any association; it is durable when Success is returned."""
+        if report.sop_class_uid != PUSH_MODEL:
+            return EventStatus.NO_SUCH_SOP_CLASS
+        if report.event_type not in EVENT_TYPES:
+            return EventStatus.NO_SUCH_EVENT_TYPE
+        who = report.calling_ae_title
+        try:
+            said = read_report(report)
+        except ValueError as error:
+            log.warning("commitment_report_unreadable", calling_ae_title=who, reason=str(error))
+            return EventStatus.PROCESSING_FAILURE
+        try:
+            request = self._transactions.find(said.transaction_uid)
+            if request is None:
+                log.warning("commitment_report_unknown", calling_ae_title=who)
+                return EventStatus.INVALID_ARGUMENT_VALUE
+            workflow_id = _id(
+                request, f"report-{said.transaction_uid}"
+            )  # a second report is the same workflow
+            arguments = (said.transaction_uid, request, sorted(said.committed), dict(said.failed))
+            self._engine.enqueue_at(
+                request["priority"], 0.0, self._queue, workflow_id, self._settle, *arguments
+            )
+        except Exception:
+            log.exception("commitment_report_not_kept", calling_ae_title=who)
+            return EventStatus.PROCESSING_FAILURE
+        log.info(
+            "commitment_reported",
+            job=request["job_id"],
+            destination=request["destination"],
+            committed=len(said.committed),
+            failed=len(said.failed),
+        )
+        return EventStatus.SUCCESS
+
+    def _enqueue_ask(
+        self, request: Request, attempt: int = 1, age_s: float = 0.0, wait_s: float = 0.0
+    ) -> None:
+        name = request["destination"]
+        if name not in self._nets:  # it asks for none since, or is no longer configured
+            return
+        workflow_id = _id(request, f"ask-{request['number']}-{attempt}")
+        arguments = (request, attempt, age_s)
+        self._engine.enqueue_at(
+            request["priority"], wait_s, self._nets[name], workflow_id, self._ask, *arguments
+        )
+
+    def _ask_workflow(self, request: Request, attempt: int, age_s: float) -> str:
+        with _about(request):
+            asked = self._engine.step("ask", self._try_to_ask, request, attempt, age_s)
+            if asked.transaction_uid is not None:
+                workflow_id = _id(request, f"deadline-{asked.transaction_uid}")
+                timeout_s = self._destinations[request["destination"]].commitment_timeout_s
+                arguments = (asked.transaction_uid, request)
+                self._engine.enqueue_at(
+                    request["priority"], timeout_s, self._queue, workflow_id, self._expire, *arguments
+                )
+                return "asked"
+            if asked.wait_s is not None:
+                self._enqueue_ask(request, attempt + 1, asked.age_s + asked.wait_s, asked.wait_s)
+                return "later"
+            return "ended"
+
+    def _try_to_ask(self, request: Request, attempt: int, age_s: float) -> Asked:
+        """Send what is lacking, and ask once."""
+        standing = self._standing(request)
+        if standing is None or standing.state is not Sent.ASKED:
+            return Asked(None, age_s)
+        destination = self._destinations[request["destination"]]
+        start = time.monotonic()
+        try:
+            if request["resend"]:
+                for _ in send_to(destination, [Path(kept["path"]) for kept in request["objects"]], {}):
+                    pass
+            transaction_uid = generate_uid()
+            self._transactions.open(transaction_uid, request)
+            references = [(kept["sop_class_uid"], kept["sop_instance_uid"]) for kept in request["objects"]]
+            ask(
+                peer_of(destination),
+                transaction_uid,
+                references,
+                self.take,
+                destination.commitment_hold_s,
+            )
+        except Exception as error:
+            age_s += time.monotonic() - start
+            wait_s = Policy.of(destination).wait_s(attempt, age_s) if is_transient(error) else None
+            log.warning(
+                "commitment_not_asked",
+                attempt=attempt,
+                reason=reason(error),
+                retry_in_s=None if wait_s is None else round(wait_s, 1),
+                exc_info=not isinstance(error, DeliveryRefused | OSError) and not is_transient(error),
+            )
+            if wait_s is None:
+                self._give_up(request, standing, reason(error), remedy(error))
+            else:
+                self._tell(request, replace(standing, detail=f"cannot be asked: {reason(error)}"))
+            return Asked(None, age_s, wait_s)
+        log.info("commitment_asked", number=request["number"], objects=len(request["objects"]))
+        return Asked(transaction_uid, age_s)
+
+    def _report_workflow(
+        self, transaction_uid: str, request: Request, committed: list[str], failed: dict[str, int]
+    ) -> str:
+        with _about(request):
+            again = self._engine.insist(
+                "settle", self._try_to_settle, transaction_uid, request, committed, failed
+            )
+            if again is None:
+                return "settled"
+            destination = self._destinations[request["destination"]]
+            wait_s = Policy.of(destination).wait_s(request["number"], 0.0) or 0.0
+            self._enqueue_ask(again, wait_s=wait_s)
+            return "again"
+
+    def _try_to_settle(
+        self, transaction_uid: str, request: Request, committed: list[str], failed: dict[str, int]
+    ) -> Request | None:
+        """Enter what a report means; what is to be sent and asked about again, if anything."""
+        self._transactions.note_report(transaction_uid)
+        lacking = [kept for kept in request["objects"] if kept["sop_instance_uid"] not in committed]
+        standing = self._standing(request)
+        if standing is None:
+            log.warning("commitment_report_too_late", reason="the delivery was begun anew")
+            return None
+        if not lacking:
+            if standing.state is not Sent.COMMITTED:
+                self._tell(request, replace(standing, state=Sent.COMMITTED, detail="", remedy=""))
+                log.info("committed", objects=len(request["objects"]))
+            return None
+        why = _reasons(lacking, failed)
+        log.warning("commitment_failed", objects=len(lacking), reason=why)
+        if standing.state is not Sent.ASKED or not self._transactions.is_latest(request):
+            return None  # it has ended, or a later request is under way: that is answered for itself
+        return self._ask_again(request, standing, why, lacking, resend=True)
+
+    def _deadline_workflow(self, transaction_uid: str, request: Request) -> str:
+        with _about(request):
+            again = self._engine.insist("expire", self._try_to_expire, transaction_uid, request)
+            if again is not None:
+                self._enqueue_ask(again)
+                return "again"
+            return "ended"
+
+    def _try_to_expire(self, transaction_uid: str, request: Request) -> Request | None:
+        standing = self._standing(request)
+        if standing is None or standing.state is not Sent.ASKED:
+            return None
+        if not self._transactions.awaits_report(transaction_uid, request):
+            return None
+        log.warning("commitment_overdue", number=request["number"])
+        why = "no report came" if request["number"] == 1 else f"no report on request {request['number']} came"
+        return self._ask_again(request, standing, why, request["objects"], resend=False)
+
+    def _ask_again(
+        self, request: Request, standing: Delivery, why: str, objects: list[Kept], *, resend: bool
+    ) -> Request | None:
+        destination = self._destinations.get(request["destination"])
+        if destination is None or request["number"] >= destination.commitment_attempts:
+            self._give_up(request, standing, why, REMEDY)
+            return None
+        self._tell(request, replace(standing, detail=f"{why}; asked again"))
+        number = request["number"] + 1
+        return {**request, "objects": objects, "number": number, "resend": resend}
+
+    def _give_up(self, request: Request, standing: Delivery, why: str, what_to_do: str) -> None:
+        destination = self._destinations.get(request["destination"])
+        required = destination is not None and destination.commitment == "required"
+        state = Sent.FAILED if required else Sent.DONE
+        detail = f"not committed: {why}"
+        self._tell(
+            request, replace(standing, state=state, detail=detail, remedy=what_to_do if required else "")
+        )
+        log.warning("commitment_given_up", required=required, reason=why)
+
+    def _standing(self, request: Request) -> Delivery | None:
+        """How the book shows the delivery; None when it was begun anew."""
+        entry = self._ledger.entry(request["job_id"])
+        for delivery in entry.deliveries if entry else ():
+            if (delivery.destination, delivery.ticket) == (request["destination"], request["ticket"]):
+                return delivery
+        return None
+
+    def _tell(self, request: Request, delivery: Delivery) -> None:
+        with suppress(Cancelled):  # then nobody wants to know
+            self._ledger.deliver(request["job_id"], delivery)
+
+
+def _about(request: Request) -> AbstractContextManager[None]:
+    return structlog.contextvars.bound_contextvars(job=request["job_id"], destination=request["destination"])
+
+
+def _id(request: Request, what: str) -> str:
+    return f"{request['job_id']}/{request['destination']}/{request['ticket']}/{what}"
+
+
+def _reasons(lacking: Sequence[Kept], failed: dict[str, int]) -> str:
+    codes = sorted({failed.get(kept["sop_instance_uid"], 0) for kept in lacking})
+    named = [
+        f"{REASONS.get(code, 'unknown reason')} ({code:04X}H)" if code else "not named" for code in codes
+    ]
+    return f"it does not answer for {len(lacking)} objects: {', '.join(named)}"
