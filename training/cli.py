@@ -16,6 +16,12 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.add_typer(prepare, name="prepare")
 
 Split = Annotated[str, typer.Option(help="Of the index.")]
+Bundle = Annotated[Path, typer.Option(help="Such as models/flair-glioma.")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder with an index.csv, may be repeated; by default lgg_flair in DICOM_NODE_DATA."),
+]
+Every = Annotated[int, typer.Option(min=1, help="Take only every n-th patient.")]
 Out = Annotated[Path, typer.Option(help="Folder for the tables and plots.")]
 
 
@@ -31,7 +37,7 @@ def _told() -> Iterator[None]:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Such as training/recipes/flair-unet.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="Such as training/recipes/flair-segmenter.toml.")],
     run: Annotated[Path, typer.Option(help="Run folder; an unfinished run in it goes on.")],
     data: Annotated[
         Path | None,
@@ -50,32 +56,36 @@ def train(
 
 @app.command()
 def evaluate(
-    bundle: Annotated[Path, typer.Option(help="Such as models/flair-glioma.")],
+    bundle: Bundle,
     out: Out,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with an index.csv; by default lgg_flair in DICOM_NODE_DATA."),
-    ] = None,
+    data: Data = None,
     split: Split = "test",
+    every: Every = 1,
+    baselines: Annotated[
+        Path | None, typer.Option(help="A baselines.json of the same data, to stand beside the bundle.")
+    ] = None,
     record: Annotated[bool, typer.Option(help="Put the headline figures into the manifest.")] = False,
 ) -> None:
-    """Measure a bundle, run as the node runs it: metrics.json, report.md, detector.png."""
+    """Measure a bundle, run as the node runs it: metrics.json, report.md and pictures."""
     with _told():
         from training.evaluation import run_evaluation
 
-        run_evaluation(bundle, data, split, out, record=record)
+        run_evaluation(bundle, data, split, out, record=record, every=every, baselines=baselines)
     typer.echo((out / "report.md").read_text(encoding="utf-8"))
 
 
 @app.command()
-def baselines(
-    out: Out,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with an index.csv; by default lgg_flair in DICOM_NODE_DATA."),
-    ] = None,
-    split: Split = "test",
-) -> None:
+def robustness(bundle: Bundle, out: Out, data: Data = None, split: Split = "test", every: Every = 1) -> None:
+    """Measure a bundle on perturbed volumes: robustness.json, robustness.md and a picture."""
+    with _told():
+        from training.robustness import run_robustness
+
+        run_robustness(bundle, data, split, out, every)
+    typer.echo((out / "robustness.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def baselines(out: Out, data: Data = None, split: Split = "test") -> None:
     """Fit five classical classifiers of slices and measure them: baselines.json, baselines.md."""
     with _told():
         from training.baselines import run_baselines

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.manifest_text import write_manifest
 from dicom_node.analysis.bundle import Bundle, load_bundle
+from dicom_node.errors import ConfigurationError
 from dicom_node.series.normalisation import normalise
-from training.cases import Case, data_folder, read_cases
-from training.figures import (
-    PatientAnswers,
-    detector_figures,
-    segmenter_figures,
-    series_figures,
-    with_intervals,
-)
-from training.plots import detector_curves
+from training import contact_sheet, pictures
+from training.contact_sheet import Example
+from training.figures import VolumeAnswers, dice
 from training.report import markdown
+from training.tables import all_figures
 from training.timing import speed
+from training.volumes import Volume, folders_of, read_volumes
 
 HEADLINES = {
     "slice_auc": ("detector", "auc"),
@@ -37,85 +36,145 @@ HEADLINES = {
 Metrics = dict[str, Any]
 
 
-def answers(bundle: Bundle, cases: Iterator[Case]) -> Iterator[PatientAnswers]:
-    """Run every slice of every case through both networks; pixels are taken to be square."""
-    for case in cases:
-        normalised = normalise(case.voxels, bundle.manifest.input)
-        probability = bundle.detector.probabilities(normalised, 1.0, 1.0)
-        marked = bundle.segmenter.probabilities(normalised, 1.0, 1.0) >= bundle.segmenter.threshold
-        yield PatientAnswers(
-            patient=case.patient,
-            truth=case.has_tumour,
-            probability=probability,
-            overlap=int(np.count_nonzero(marked & case.mask)),
-            only_answer=int(np.count_nonzero(marked & ~case.mask)),
-            only_truth=int(np.count_nonzero(~marked & case.mask)),
-            neither=int(np.count_nonzero(~marked & ~case.mask)),
+@dataclass(frozen=True)
+class Judged:
+    """A volume's answers; ``example`` is its slice with the largest tumour, None where it has none."""
+
+    answers: VolumeAnswers
+    example: Example | None
+
+
+def _example(
+    answers: VolumeAnswers, normalised: NDArray[Any], mask: NDArray[Any], marked: NDArray[Any]
+) -> Example | None:
+    number = int(mask.sum(axis=(1, 2)).argmax())
+    if not mask[number].any():
+        return None
+    image = (normalised[number] * 255).astype(np.uint8)
+    whole = float(dice(answers.pixels.sum(axis=0)))
+    return Example(answers.name, answers.data, whole, image, mask[number], marked[number])
+
+
+def judge(bundle: Bundle, volume: Volume) -> Judged:
+    """Run every slice through both networks; pixels are taken to be square."""
+    case = volume.case
+    normalised = normalise(case.voxels, bundle.manifest.input)
+    probability = bundle.detector.probabilities(normalised, 1.0, 1.0)
+    marked = bundle.segmenter.probabilities(normalised, 1.0, 1.0) >= bundle.segmenter.threshold
+    parts = (marked & case.mask, marked & ~case.mask, ~marked & case.mask, ~marked & ~case.mask)
+    answers = VolumeAnswers(
+        name=volume.name,
+        truth=case.has_tumour,
+        probability=probability,
+        pixels=np.stack([np.count_nonzero(part, axis=(1, 2)) for part in parts], axis=1),
+        data=volume.data,
+        unit=volume.unit,
+        disease=volume.disease,
+        is_series=volume.is_series,
+    )
+    return Judged(answers, _example(answers, normalised, case.mask, marked))
+
+
+def origin_of(bundle: Bundle) -> dict[str, str]:
+    """Name a bundle and its weights."""
+    return {
+        "name": bundle.manifest.name,
+        "version": bundle.manifest.version,
+        "weights_sha256": bundle.weights_sha256,
+    }
+
+
+def measure(bundle: Bundle, volumes: Sequence[VolumeAnswers]) -> Metrics:
+    """Make the tables of all volumes together and, where there are several data sets, of each."""
+    limits = bundle.detector.threshold, bundle.segmenter.threshold
+    metrics = all_figures(volumes, *limits)
+    names = list(dict.fromkeys(volume.data for volume in volumes))
+    if len(names) > 1:
+        metrics["by_data"] = {
+            name: all_figures([volume for volume in volumes if volume.data == name], *limits)
+            for name in names
+        }
+    return metrics
+
+
+def _draw(bundle: Bundle, judged: Sequence[Judged], metrics: Metrics, out: Path) -> list[Path]:
+    """Draw every picture that the data allow, in the order of the report."""
+    volumes = [one.answers for one in judged]
+    drawn = [
+        pictures.roc_curve(volumes, bundle.detector.threshold, out / "roc.png"),
+        pictures.reliability_diagram(volumes, metrics["detector"]["ece"], out / "calibration.png"),
+        pictures.confusion_matrices(metrics, out / "confusion.png"),
+        pictures.dice_distribution(volumes, out / "dice.png"),
+    ]
+    for data in metrics["data"]:
+        examples = [one.example for one in judged if one.example and one.example.data == data]
+        name = "examples.png" if len(metrics["data"]) == 1 else f"examples-{data}.png"
+        drawn.append(contact_sheet.draw(examples, out / name))
+    return [picture for picture in drawn if picture]
+
+
+def read_baselines(file: Path, data: Sequence[str], split: str) -> Metrics:
+    """Read what ``baselines`` wrote.
+
+    Raises
+    ------
+    ConfigurationError
+        When it cannot be read or was made on other data.
+    """
+    try:
+        table: Metrics = json.loads(file.read_text(encoding="utf-8"))
+        found = table["data"], table["split"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigurationError(f"{file} is no file that 'baselines' wrote (baselines.json)") from None
+    if found != (list(data), split):
+        raise ConfigurationError(
+            f"{file} was made on {' + '.join(found[0])}, split {found[1]}, "
+            f"not on {' + '.join(data)}, split {split}; run 'baselines' on these"
         )
+    return table
 
 
-def measure(bundle: Bundle, patients: list[PatientAnswers]) -> Metrics:
-    """Make the table of figures with their intervals."""
-    limit = bundle.detector.threshold
-    slices = sum(len(patient.truth) for patient in patients)
-    detector = with_intervals(patients, lambda drawn: detector_figures(drawn, limit))
-    return {
-        "bundle": {
-            "name": bundle.manifest.name,
-            "version": bundle.manifest.version,
-            "weights_sha256": bundle.weights_sha256,
-        },
-        "patients": len(patients),
-        "detector": {**detector, "threshold": limit, "n": slices, "confusion": _confusion(patients, limit)},
-        "segmenter": {
-            **with_intervals(patients, segmenter_figures),
-            "threshold": bundle.segmenter.threshold,
-            "n_slices": slices,
-        },
-        "series": with_intervals(patients, lambda drawn: series_figures(drawn, limit)),
-    }
+def run_evaluation(
+    bundle_folder: Path,
+    data: Sequence[Path] | None,
+    split: str,
+    out: Path,
+    *,
+    record: bool = False,
+    every: int = 1,
+    baselines: Path | None = None,
+) -> Metrics:
+    """Write ``metrics.json``, ``report.md`` and pictures into ``out``.
 
-
-def _confusion(patients: list[PatientAnswers], limit: float) -> dict[str, int]:
-    truth = np.concatenate([patient.truth for patient in patients])
-    positive = np.concatenate([patient.probability for patient in patients]) >= limit
-    return {
-        "true_positive": int((positive & truth).sum()),
-        "false_positive": int((positive & ~truth).sum()),
-        "false_negative": int((~positive & truth).sum()),
-        "true_negative": int((~positive & ~truth).sum()),
-    }
+    Parameters
+    ----------
+    bundle_folder : loaded and proven as the node does, on the CPU
+    data : folders with an ``index.csv``; by default ``lgg_flair`` in the folder of the data sets
+    split : of the indices
+    record : also put the headline figures into the bundle's manifest
+    every : take only every n-th patient
+    baselines : a ``baselines.json`` of the same data, for the report
+    """
+    if record and every > 1:
+        raise ConfigurationError("figures of a part of the patients are not recorded; leave out --every")
+    bundle = load_bundle(bundle_folder, "cpu")
+    folders = folders_of(data)
+    names = [folder.resolve().name for folder in folders]
+    classifiers = read_baselines(baselines, names, split) if baselines else None
+    judged = [judge(bundle, volume) for volume in read_volumes(folders, split, every)]
+    metrics: Metrics = {"bundle": origin_of(bundle), "data": names, "split": split, "every": every}
+    metrics |= measure(bundle, [one.answers for one in judged])
+    metrics["speed"] = speed(bundle_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    drawn = [picture.name for picture in _draw(bundle, judged, metrics, out)]
+    (out / "report.md").write_text(markdown(metrics, classifiers, drawn), encoding="utf-8")
+    if record:
+        figures = {name: round(value, 4) for name, value in _headlines(metrics) if value is not None}
+        write_manifest(bundle.manifest.model_copy(update={"figures": figures}), bundle_folder)
+    return metrics
 
 
 def _headlines(metrics: Metrics) -> Iterator[tuple[str, float | None]]:
     for name, (part, key) in HEADLINES.items():
         yield name, metrics[part][key]
-
-
-def run_evaluation(bundle_folder: Path, data: Path | None, split: str, out: Path, *, record: bool) -> Metrics:
-    """Write ``metrics.json``, ``report.md`` and ``detector.png`` into ``out``.
-
-    Parameters
-    ----------
-    bundle_folder : loaded and proven as the node does, on the CPU
-    data : folder with an ``index.csv``; by default ``lgg_flair`` in the folder of the data sets
-    split : of the index
-    record : also put the headline figures into the bundle's manifest
-    """
-    bundle = load_bundle(bundle_folder, "cpu")
-    source = data or data_folder() / "lgg_flair"
-    patients = list(answers(bundle, read_cases(source, split)))
-    metrics: Metrics = {"data": source.resolve().name, "split": split, **measure(bundle, patients)}
-    metrics["speed"] = speed(bundle_folder)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(markdown(metrics), encoding="utf-8")
-    detector_curves(
-        np.concatenate([patient.truth for patient in patients]),
-        np.concatenate([patient.probability for patient in patients]),
-        out / "detector.png",
-    )
-    if record:
-        figures = {name: round(value, 4) for name, value in _headlines(metrics) if value is not None}
-        write_manifest(bundle.manifest.model_copy(update={"figures": figures}), bundle_folder)
-    return metrics
