@@ -11,6 +11,7 @@ import csv
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -30,8 +31,9 @@ from tests.support.multiframe import enhanced_mr, legacy_converted_mr
 from tests.support.spot import Spot
 from tests.training.labelled import STORED, Scanned, cases_in, read_png, scanned, volume_of, write_scan
 from training.cli import app
-from training.prepare.dicom import prepare_dicom, to_16_bits
+from training.prepare.dicom import prepare_dicom
 from training.prepare.report import Prepared
+from training.prepare.sixteen_bits import to_16_bits
 from training.run import run_training
 
 TURNED = np.array([[0.8, 0.6, 0, 0], [-0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -133,6 +135,19 @@ def test_the_lesion_is_where_it_was_whatever_the_orientation(name, tmp_path):
     assert all((scan.seen_lesion != np.flip(scan.seen_lesion, axis)).any() for axis in (0, 1, 2))
     paths = write_scan(scan, tmp_path / "in", reversed_order=True, shuffled_numbers=True)
     node_segmentation(scan, paths, tmp_path / "in")
+    prepared(tmp_path / "in", tmp_path / "out")
+    assert_seen(tmp_path / "out", scan)
+
+
+def test_an_oblique_series_is_turned_to_the_nearest_plane(tmp_path):
+    turn, tilt = np.deg2rad(12), np.deg2rad(20)
+    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    straight = scanned("axial, face down")
+    affine = straight.affine.copy()
+    affine[:3] = about_x @ about_z @ affine[:3]
+    scan = replace(straight, affine=affine)
+    node_segmentation(scan, write_scan(scan, tmp_path / "in"), tmp_path / "in")
     prepared(tmp_path / "in", tmp_path / "out")
     assert_seen(tmp_path / "out", scan)
 
@@ -278,6 +293,33 @@ def test_a_segmentation_that_refers_to_nothing_lies_on_the_one_series_of_its_gri
         prepared(tmp_path / "in", tmp_path / "again")
 
 
+def test_of_two_echoes_in_a_series_the_one_that_was_outlined_is_taken(tmp_path):
+    scan, other = scanned(), scanned(seed=901)
+    paths = write_scan(scan, tmp_path / "in" / "first", attributes={"EchoTime": "90"})
+    series_uid = str(dcmread(paths[0]).SeriesInstanceUID)
+    write_scan(
+        other,
+        tmp_path / "in" / "second",
+        series_seed="2",
+        attributes={"EchoTime": "120", "SeriesInstanceUID": series_uid},
+    )
+    path = node_segmentation(scan, paths, tmp_path / "in")
+    prepared(tmp_path / "in", tmp_path / "out")
+    assert_seen(tmp_path / "out", scan)
+    altered(path, lambda groups: groups.pop("DerivationImageSequence"))
+    with pytest.raises(ConfigurationError, match="holds several volumes, and the SEG does not say"):
+        prepared(tmp_path / "in", tmp_path / "again")
+
+
+def test_a_file_that_is_there_twice_counts_once(tmp_path):
+    scan = scanned()
+    node_segmentation(scan, write_scan(scan, tmp_path / "in" / "a"), tmp_path / "in")
+    shutil.copytree(tmp_path / "in" / "a", tmp_path / "in" / "b")
+    shutil.copy(tmp_path / "in" / "seg.dcm", tmp_path / "in" / "b" / "seg.dcm")
+    prepared(tmp_path / "in", tmp_path / "out")
+    assert_seen(tmp_path / "out", scan)
+
+
 def test_another_frame_of_reference_is_no_place(tmp_path):
     scan = scanned()
     paths = write_scan(scan, tmp_path / "in")
@@ -358,6 +400,10 @@ def test_a_segmentation_of_another_patient_is_not_believed(tmp_path):
     dataset.save_as(path)
     with pytest.raises(ConfigurationError, match="its SEG is of another patient"):
         prepared(tmp_path / "in", tmp_path / "out", empty=True)
+    dataset.PatientID = ""  # one that names nobody is
+    dataset.save_as(path)
+    prepared(tmp_path / "in", tmp_path / "out")
+    assert_seen(tmp_path / "out", scan)
 
 
 def test_a_contrast_can_be_chosen(tmp_path):
@@ -453,7 +499,7 @@ def test_unreadable_files_are_named_and_damaged_series_left_out(several, tmp_pat
 
 def test_values_below_zero_are_raised_and_the_network_sees_the_same(tmp_path):
     scan = scanned()
-    shifted = Scanned(scan.voxels - 300, scan.lesion, scan.affine, scan.seen - 300, scan.seen_lesion)
+    shifted = replace(scan, voxels=scan.voxels - 300, seen=scan.seen - 300)
     paths = write_scan(shifted, tmp_path / "in", storage=Storage(signed=True))
     node_segmentation(scan, paths, tmp_path / "in")
     done = prepared(tmp_path / "in", tmp_path / "out")

@@ -6,21 +6,17 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from dicom_node.errors import ConfigurationError, SeriesRefused
 from dicom_node.series.contrast import contrast_of
 from dicom_node.series.geometry import Stack, order_stack
-from dicom_node.series.headers import MULTI_FRAME, SINGLE_FRAME, Frame, frames_of, read_header
+from dicom_node.series.headers import MULTI_FRAME, SINGLE_FRAME, Frame
 from dicom_node.series.orientation import turn_to_display
 from dicom_node.series.read import read_volume
 from dicom_node.series.selection import select
@@ -28,37 +24,14 @@ from dicom_node.series.stacks import split_stacks
 from dicom_node.series.volume import Contrast, MRVolume, Plane
 from dicom_node.settings import Match, Pipeline
 from training.prepare.dataset import DatasetWriter, LabelledVolume
+from training.prepare.find import Instance, assign, frames_in, scan
+from training.prepare.place import draw
 from training.prepare.report import Prepared
-from training.prepare.segmentation import SEGMENTATION, Segmentation, draw, read_segmentation
+from training.prepare.segmentation import SEGMENTATION, Segmentation
+from training.prepare.sixteen_bits import LARGEST, to_16_bits
 from training.prepare.split import check_fractions
 
-_TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "SeriesNumber",
-    "FrameOfReferenceUID", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate",
-]  # fmt: skip
-
-LARGEST = 65535  # of a 16-bit PNG
-WHOLE = 0.02  # stored values this near to whole numbers are whole: float32 carries no more
 SQUARE = 0.01  # pixels whose sides differ by less are square
-
-
-@dataclass(frozen=True)
-class _Instance:
-    """What a first look at a file tells.
-
-    Attributes
-    ----------
-    patient : identifies the patient; never leaves this module
-    """
-
-    path: Path
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_uid: str
-    study_uid: str
-    frame_of_reference_uid: str
-    order: tuple[str, int]
-    patient: str
 
 
 @dataclass(frozen=True)
@@ -104,13 +77,13 @@ def prepare_dicom(
         raise ConfigurationError(f"there is no folder {folder}")
     writer = DatasetWriter(out)
     wishes = _Wishes(tuple(segments), tuple(contrasts), empty, join)
-    instances, left_out, others = _scan(folder)
-    images: defaultdict[str, list[_Instance]] = defaultdict(list)
+    instances, left_out, others = scan(folder)
+    images: defaultdict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         if instance.sop_class_uid in SINGLE_FRAME | MULTI_FRAME:
             images[instance.series_uid].append(instance)
     segs = [instance for instance in instances if instance.sop_class_uid in SEGMENTATION]
-    labels, unused = _assign(segs, images)
+    labels, unused = assign(segs, images)
     left_out += unused
     labelled_studies = {instance.study_uid for instance in segs}
     labelled_studies |= {images[series_uid][0].study_uid for series_uid in labels}
@@ -141,113 +114,6 @@ def prepare_dicom(
         )
     shares = writer.finish(fractions, seed, _numbers(exams, salt))
     return Prepared(shares, tuple(left_out), remarks)
-
-
-def _scan(folder: Path) -> tuple[list[_Instance], list[tuple[str, str]], int]:
-    """Instances once each, the files that cannot be read, and how many objects are of other kinds."""
-    found: dict[str, _Instance] = {}
-    unreadable: list[tuple[str, str]] = []
-    others = 0
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = str(path.relative_to(folder))
-        try:
-            header = pydicom.dcmread(path, specific_tags=list(_TAGS), stop_before_pixels=True)
-        except InvalidDicomError:
-            unreadable.append((name, "no DICOM file"))
-            continue
-        except Exception as error:  # noqa: BLE001 - a damaged header lets any kind out
-            unreadable.append((name, f"cannot be read ({type(error).__name__})"))
-            continue
-        if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            continue
-        try:
-            instance = _instance(path, header)
-        except (AttributeError, ValueError, TypeError):
-            unreadable.append((name, "its header lacks UIDs or is damaged"))
-            continue
-        if instance.sop_class_uid in SINGLE_FRAME | MULTI_FRAME | SEGMENTATION:
-            found.setdefault(instance.sop_instance_uid, instance)
-        else:
-            others += 1
-    return list(found.values()), unreadable, others
-
-
-def _instance(path: Path, header: Dataset) -> _Instance:
-    number = header.get("SeriesNumber")
-    return _Instance(
-        path=path,
-        sop_class_uid=str(header.SOPClassUID),
-        sop_instance_uid=str(header.SOPInstanceUID),
-        series_uid=str(header.SeriesInstanceUID),
-        study_uid=str(header.StudyInstanceUID),
-        frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
-        order=(str(header.get("StudyDate") or ""), int(number) if number is not None else 0),
-        patient=_patient_of(header),
-    )
-
-
-def _patient_of(header: Dataset) -> str:
-    """Who, for the split; an object that names nobody is of its study's patient."""
-    for keywords in (("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate")):
-        if header.get(keywords[0]):
-            return "\0".join((keywords[0], *(str(header.get(keyword) or "").strip() for keyword in keywords)))
-    return f"study\0{header.StudyInstanceUID}"
-
-
-def _assign(
-    instances: Iterable[_Instance], images: Mapping[str, Sequence[_Instance]]
-) -> tuple[dict[str, list[Segmentation]], list[tuple[str, str]]]:
-    """SEG objects by the series that they lie on, and those that lie on none."""
-    series_of = {member.sop_instance_uid: uid for uid, members in images.items() for member in members}
-    labels: defaultdict[str, list[Segmentation]] = defaultdict(list)
-    unused: list[tuple[str, str]] = []
-    for instance in instances:
-        try:
-            segmentation = read_segmentation(instance.path)
-            owners = _owners(segmentation, instance, images, series_of)
-        except SeriesRefused as refusal:
-            unused.append((f"SEG {instance.sop_instance_uid}", str(refusal)))
-            continue
-        for uid in owners:
-            labels[uid].append(segmentation)
-    return dict(labels), unused
-
-
-def _owners(
-    segmentation: Segmentation,
-    instance: _Instance,
-    images: Mapping[str, Sequence[_Instance]],
-    series_of: Mapping[str, str],
-) -> set[str]:
-    """Series that its frames were made from, else that it names, else the one on whose grid it lies."""
-    referenced = segmentation.referenced_instances
-    if owners := {series_of[uid] for uid in referenced if uid in series_of}:
-        return owners
-    if owners := segmentation.referenced_series & images.keys():
-        return owners
-    if referenced or segmentation.referenced_series:
-        raise SeriesRefused("the images that it refers to are not in the folder")
-    fitting = {
-        uid
-        for uid, members in images.items()
-        if members[0].frame_of_reference_uid == instance.frame_of_reference_uid != ""
-        and _fits(segmentation, members)
-    }
-    if len(fitting) != 1:
-        raise SeriesRefused(f"it refers to no images, and {len(fitting)} series have its grid")
-    return fitting
-
-
-def _fits(segmentation: Segmentation, members: Iterable[_Instance]) -> bool:
-    try:
-        (group,) = split_stacks(_frames(members))
-        return bool(draw(segmentation, segmentation.segments, order_stack(group)).any())
-    except (SeriesRefused, ValueError):
-        return False
-
-
-def _frames(members: Iterable[_Instance]) -> list[Frame]:
-    return [frame for member in members for frame in frames_of(member.path, read_header(member.path))]
 
 
 class _Told:
@@ -286,7 +152,7 @@ class _Told:
 
 
 def _volumes(
-    members: Sequence[_Instance], labels: Sequence[Segmentation] | None, wishes: _Wishes, told: _Told
+    members: Sequence[Instance], labels: Sequence[Segmentation] | None, wishes: _Wishes, told: _Told
 ) -> Iterator[tuple[MRVolume, Stack, NDArray[np.bool_]]]:
     """The volumes of a series with their masks.
 
@@ -295,7 +161,7 @@ def _volumes(
     SeriesRefused
         Says why the series cannot be used.
     """
-    frames = _frames(members)
+    frames = frames_in(members)
     if any(frame.text("BurnedInAnnotation") == "YES" for frame in frames):
         raise SeriesRefused("BurnedInAnnotation is YES: text in the pixels may name the patient")
     if labels is None:
@@ -304,7 +170,8 @@ def _volumes(
         told.taken_as_empty += 1
         yield volume, stack, np.zeros(volume.shape, bool)
         return
-    if any(_patient_of(label.header) != members[0].patient for label in labels):
+    patients = {frames[0].text("PatientID"), *(str(label.header.get("PatientID") or "") for label in labels)}
+    if len({patient.strip() for patient in patients} - {""}) > 1:
         raise SeriesRefused("its SEG is of another patient")
     chosen = [(label, picked) for label in labels if (picked := label.choose(wishes.segments))]
     if not chosen:
@@ -381,30 +248,6 @@ def _labelled(
     }
     turned = turn.apply(mask.astype(np.float32)) > 0
     return LabelledVolume(patient, exam, range(1, len(pixels) + 1), pixels, turned, columns)
-
-
-def to_16_bits(
-    voxels: NDArray[np.float32], slope: float = 1.0
-) -> tuple[NDArray[np.uint16], float, float, bool]:
-    """Find whole numbers from 0 to 65535 with ``voxels = pixels * scale + offset``.
-
-    Parameters
-    ----------
-    slope : smallest rescale slope of the slices
-
-    Returns
-    -------
-    pixels, scale, offset, and whether that holds exactly; if not, ``pixels`` are rounded to the
-    65535th part of the volume's range. The node's normalisation is the same for both.
-    """
-    low, high = float(voxels.min()), float(voxels.max())
-    values = voxels.astype(np.float64)
-    for scale, offset in ((1.0, min(low, 0.0)), (slope, min(low, 0.0)), (slope, low)):
-        pixels = (values - offset) / scale
-        if pixels.max() <= LARGEST and np.abs(pixels - np.rint(pixels)).max() <= WHOLE:
-            return np.rint(pixels).astype(np.uint16), scale, offset, True
-    scale = (high - low) / LARGEST
-    return np.rint((values - low) / scale).astype(np.uint16), scale, low, False
 
 
 def _numbers(patients: Iterable[str], salt: str | None) -> dict[str, str]:
