@@ -157,6 +157,30 @@ def status(
             out.print(f"{uid}  {len(spool.instances(uid))} images\n  arriving", markup=False)
         for line in lines_of(entries, conflicts):
             out.print(line, markup=False)
+        from dicom_node.workflow.retention import Retention, describe
+
+        out.print(describe(Retention(settings, spool, ledger).held()), markup=False)
+
+
+@app.command()
+def clean(
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+) -> None:
+    """Delete what [retention] allows; the node, which may run, does so each hour."""
+    with _errors():
+        settings = _settings(config)
+    with _errors(), _ledger(settings) as ledger:
+        from dicom_node.workflow.retention import Retention, describe, describe_holding
+
+        rules = settings.retention
+        if not (rules.images_days or rules.results_days or rules.maximum_gb):
+            out.print("nothing is ever deleted: no rule is set in [retention]")
+        retention = Retention(settings, _spool(settings), ledger)
+        for holding in retention.due() if dry_run else retention.clean():
+            done = "would be deleted" if dry_run else "deleted"
+            out.print(f"{done}: {describe_holding(holding)}", markup=False)
+        out.print(describe(retention.held()), markup=False)
 
 
 @app.command()

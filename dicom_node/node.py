@@ -48,6 +48,9 @@ class Node:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        for note in look_at_all(settings):
+            if note.is_warning:
+                log.warning("tls_file", note=note.text)
         self._lock = _lock_folder(settings)
         self.stations = Stations(settings)
         self.ledger = Ledger(settings.folder / "ledger.sqlite")
@@ -88,6 +91,7 @@ class Node:
         except OSError as error:
             self.stop()
             where = f"receive.host {receive.host}, receive.port {receive.port}"
+            where += f", receive.tls.port {receive.tls.port}" if receive.tls else ""
             raise ConfigurationError(f"{where}: cannot listen there: {error.strerror}") from None
         log.info(
             "node_started",
@@ -96,9 +100,6 @@ class Node:
             port=self.receiver.port,
             bundles={name: bundle.device for name, bundle in self.stations.bundles.items()},
         )
-        for note in look_at_all(self.settings):
-            if note.is_warning:
-                log.warning("tls_file", note=note.text)
 
     def stop(self) -> None:
         """Reject new associations for now, let running C-STOREs and steps end, and stop.

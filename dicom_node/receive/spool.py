@@ -6,23 +6,30 @@
       incoming/<n>.part                                   being received, or empty
       series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     received, durable
       series/<SeriesInstanceUID>/<SOPInstanceUID>.conflict-<digest>
+      deleted/<SeriesInstanceUID>                         which instances were there and are no more
 
 An instance is durable before anybody is told: its part file has a name that was flushed
 with its folder before the first byte came, the data is proved whole and flushed, and then
 the file moves to its series. The move itself is not flushed. If a crash undoes it, the part
 file is there, whole, and the sweep at start moves it again; a part file that is not whole
 was never acknowledged, and the sweep removes it.
+
+What is deleted is written down first, and durably: a series that gets an image later is then
+known to lack others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -40,6 +47,8 @@ _MB = 1 << 20
 _CHUNK_BYTES = 1 << 20
 # A file system may run out of names before it runs out of blocks
 _MINIMUM_FREE_FILES = 256
+# An empty series folder may be removed between its making and the first file
+_TRIES = 3
 # A disk that stays low is told of again after so long
 _REPEAT_S = 60.0
 
@@ -62,12 +71,13 @@ class Spool:
     def __init__(self, folder: Path, minimum_free_mb: int, maximum_object_mb: int = 2048) -> None:
         self._incoming = folder / "incoming"
         self._series = folder / "series"
+        self._deleted = folder / "deleted"
         self._minimum_free_bytes = minimum_free_mb * _MB
         self._maximum_bytes = maximum_object_mb * _MB
         self._low_told_at: float | None = None
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
-        for path in (folder, self._incoming, self._series):
+        for path in (folder, self._incoming, self._series, self._deleted):
             path.mkdir(parents=True, exist_ok=True)
         flush_folder(folder)
         self._names = PartNames(self._incoming)
@@ -118,6 +128,45 @@ class Spool:
     def conflicts(self, series_instance_uid: str) -> list[Path]:
         """Return the files that came under a SOP Instance UID that had other content, sorted."""
         return sorted(self._folder(series_instance_uid).glob("*.conflict-*"))
+
+    def deleted(self, series_instance_uid: str) -> frozenset[str]:
+        """Return the SOP Instance UIDs of a series that were deleted at any time."""
+        try:
+            return frozenset(
+                (self._deleted / self._folder(series_instance_uid).name).read_text("ascii").split()
+            )
+        except FileNotFoundError:
+            return frozenset()
+
+    def delete(self, series_instance_uid: str, paths: Sequence[Path]) -> None:
+        """Write down the instances among these files of a series, then delete them.
+
+        To be called within `exclusively`. A crash at any moment leaves files that are written down
+        as deleted, or none.
+        """
+        uids = self.deleted(series_instance_uid) | {path.stem for path in paths if path.suffix == ".dcm"}
+        record = self._deleted / self._folder(series_instance_uid).name
+        part = record.with_name(f"{record.name}.part")
+        with part.open("w", encoding="ascii") as file:
+            file.write("\n".join(sorted(uids)))
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(record)
+        flush_folder(self._deleted)
+        for path in paths:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another image came meanwhile
+            self._folder(series_instance_uid).rmdir()
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep deleting, and taking up a series, apart; of other processes too."""
+        descriptor = os.open(self._deleted / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def titles(self, series_instance_uid: str) -> AETitles:
         """Return by which AE titles a series came.
@@ -193,6 +242,12 @@ class Spool:
 
         Returns the place of that data set and whether it is new.
         """
+        try:
+            return self._place(part, descriptor, header)
+        except FileNotFoundError:  # the same image was just deleted, as its series was done
+            return self._place(part, descriptor, header)
+
+    def _place(self, part: Path, descriptor: int, header: Header) -> tuple[Path, bool]:
         folder = self._folder(header.series_instance_uid)
         place = folder / f"{header.sop_instance_uid}.dcm"
         with self._naming:
@@ -212,11 +267,12 @@ class Spool:
 
 
 def _move(part: Path, place: Path) -> None:
-    try:
-        part.rename(place)
-    except FileNotFoundError:  # the first of its series
-        place.parent.mkdir(exist_ok=True)
-        part.rename(place)
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            part.rename(place)
+            return
+        place.parent.mkdir(exist_ok=True)  # the first of its series, or the first after it was deleted
+    part.rename(place)
 
 
 def _data_set(descriptor: int) -> Iterator[bytes]:

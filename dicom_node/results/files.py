@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,16 @@ from dicom_node.results.picture import Picture, png
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
 
 PICTURE_NAME = "picture.png"
+MEMORY_NAME = "deleted"
+# What a later version of the same series must know of a result that was deleted; no patient data
+_REMEMBERED = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesDate",
+    "SeriesTime",
+)
 
 Proof = Callable[[Mapping[Kind, Path]], None]
 
@@ -62,6 +73,28 @@ def read_result_set(folder: Path) -> ResultSet | None:
         return None
     objects = tuple(result_object(kind, dataset, path) for kind, (path, dataset) in found.items())
     return ResultSet(str(found[Kind.SR][1].StudyInstanceUID), objects)
+
+
+def read_predecessor(folder: Path) -> ResultSet | None:
+    """Describe the result that was published into a folder, also when it was deleted since."""
+    return read_result_set(folder) or read_result_set(folder / MEMORY_NAME)
+
+
+def remember(folder: Path) -> None:
+    """Keep of each object what a later version must know, without patient data, in a folder below."""
+    memory = folder / MEMORY_NAME
+    part = folder / f"{MEMORY_NAME}.part"
+    if memory.exists() or read_result_set(folder) is None:
+        return
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for path in (folder / f"{kind.value}.dcm" for kind in Kind):
+        if path.exists():
+            kept = dcmread(path, specific_tags=list(_REMEMBERED))
+            write_durably(kept, part / path.name)
+    flush_folder(part)
+    part.rename(memory)
+    flush_folder(folder)
 
 
 def result_object(kind: Kind, dataset: Dataset, path: Path) -> ResultObject:

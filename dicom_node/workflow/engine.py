@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -30,6 +31,7 @@ RECOVERIES = 10  # of a workflow that was running when the process died; then it
 POLLING_S = 0.25  # how soon a queued workflow starts; idle cost is about 2 % of a core
 SHAPE = "2"  # of the workflows, not of the program: raised when their steps change, see series_job
 INSISTENT_ATTEMPTS = 8  # of a step that must not fail, with 1, 2, 4 ... 64 s between them: 2 minutes
+_BATCH = 200  # workflows are deleted in one transaction, which keeps the others waiting
 CLOCK_STEP_S = 1.5  # the wall clock moved against the monotonic one by more: somebody set it
 
 log = structlog.get_logger()
@@ -157,6 +159,16 @@ class DurableEngine:
             return None
         latest = max(ended, key=lambda w: w.created_at or 0)
         return _ENDED[latest.status], latest.output
+
+    def forget_ended(self, before: datetime) -> int:
+        """Delete the workflows that had ended by then; the book tells what became of their work."""
+        found = DBOS.list_workflows(
+            status=list(_ENDED), completed_before=before.isoformat(), load_input=False, load_output=False
+        )
+        ids = [workflow.workflow_id for workflow in found]
+        for start in range(0, len(ids), _BATCH):
+            DBOS.delete_workflows(ids[start : start + _BATCH])
+        return len(ids)
 
     def follow_clock(self) -> None:
         """Move what waits back with the wall clock, so that no wait gets longer; early does no harm."""

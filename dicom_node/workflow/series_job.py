@@ -24,7 +24,7 @@ import structlog
 from dicom_node.deliver.destination import send_to
 from dicom_node.errors import Cancelled, ConfigurationError, NodeError, is_transient, reason, remedy
 from dicom_node.receive.completion import CompleteSeries
-from dicom_node.results.files import read_result_set
+from dicom_node.results.files import read_predecessor
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.series.selection import Verdict
@@ -263,7 +263,7 @@ class SeriesJob:
             run=job["run"],
             folder=folder,
             made_at=made_at,
-            predecessor=read_result_set(earlier) if earlier else None,
+            predecessor=read_predecessor(earlier) if earlier else None,
             go_on=go_on,
         )
         worked = self._stations.work(selected, task)

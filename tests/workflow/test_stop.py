@@ -1,0 +1,206 @@
+"""A node that is told to stop: a slow sender, a running analysis, the limit, a second signal; nothing lost.
+
+The node runs as a process. The analysis is made slow from outside: the bundle of the tests takes
+milliseconds. Not covered: kill -9 (test_node.py), loss of power.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.filereader import read_file_meta_info
+
+from dicom_node.deliver.cstore import Peer as Destination
+from dicom_node.deliver.cstore import send_files
+from dicom_node.trial.archive import Archive
+from dicom_node.workflow.ledger import State
+from tests.receive.images import data_set_of
+from tests.receive.wire import ABORT, ASSOCIATE_RJ, Peer, associate_rq
+from tests.support.running import (
+    entries_of,
+    free_port,
+    node_process,
+    process,
+    wait_for,
+    wait_until_ended,
+    write_configuration,
+)
+from tests.support.spot import image_spot
+
+Series = Callable[..., list[Path]]
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from dicom_node.workflow.stations import Stations
+work = Stations.work
+def slowly(self, *arguments, **named):
+    Path(sys.argv[3]).touch()
+    time.sleep(float(sys.argv[2]))
+    return work(self, *arguments, **named)
+Stations.work = slowly
+from dicom_node.cli import app
+app(["serve", "--config", sys.argv[1]])
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def configure(tmp_path: Path, port: int, models: Path, stop_timeout_s: float, **archives: int) -> Path:
+    destinations = {name: (name.upper(), at) for name, at in archives.items()}
+    path = write_configuration(tmp_path / "node.toml", port=port, models=models, destinations=destinations)
+    path.write_text(f"stop_timeout_s = {stop_timeout_s}\n{path.read_text()}")
+    return path
+
+
+@contextmanager
+def slow_node(configuration: Path, port: int, seconds: float) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A node whose analyses take so long, and the file that tells that one has begun."""
+    script, mark = configuration.with_suffix(".py"), configuration.with_suffix(".begun")
+    script.write_text(SLOW)
+    command = [sys.executable, script, configuration, str(seconds), mark]
+    with process(*command, log=configuration.with_suffix(".log"), port=port) as node:
+        yield node, mark
+
+
+def send(paths: list[Path], port: int) -> None:
+    assert len(list(send_files(Destination("DICOM_NODE", "127.0.0.1", port, "TEST"), paths))) == len(paths)
+
+
+def is_rejected_for_now(port: int) -> bool:
+    with Peer(port) as peer:
+        peer.send(associate_rq())
+        kind, value = peer.read()
+    return kind == ASSOCIATE_RJ and tuple(value[1:4]) == (2, 3, 1)
+
+
+def begin_slowly(paths: list[Path], port: int) -> tuple[Peer, bytes]:
+    """A sender that is within a C-STORE; returns also what it has still to send."""
+    meta, data = read_file_meta_info(paths[0]), data_set_of(paths[0])
+    peer = Peer(port).associate(syntax=meta.TransferSyntaxUID)
+    peer.begin(meta.MediaStorageSOPInstanceUID)
+    peer.send(peer.fragment(data[:500]))
+    time.sleep(0.5)
+    return peer, data[500:]
+
+
+def stored_in(folder: Path) -> list[Path]:
+    return sorted((folder / "var" / "spool" / "series").glob("*/*.dcm"))
+
+
+def test_a_slow_sender_is_let_to_end_while_new_ones_are_rejected_for_now(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    paths = series_of(image_spot())
+    with node_process(configure(tmp_path, port, spot_models, 20), port) as node:
+        peer, rest = begin_slowly(paths, port)
+        with Peer(port) as idle:
+            idle.associate()
+            node.send_signal(signal.SIGTERM)
+            assert idle.read()[0] == ABORT
+        for _ in range(3):
+            assert is_rejected_for_now(port)
+        peer.send(peer.fragment(rest, is_last=True))
+        assert peer.status() == 0
+        assert peer.read()[0] == ABORT
+        peer.socket.close()
+        assert node.wait(20) == 0
+    (stored,) = stored_in(tmp_path)
+    assert data_set_of(stored) == data_set_of(paths[0])
+
+
+def test_a_sender_that_does_not_end_is_cut_at_the_limit_and_nothing_of_it_stays(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    with node_process(configure(tmp_path, port, spot_models, 3), port) as node:
+        peer, _ = begin_slowly(series_of(image_spot()), port)
+        start = time.monotonic()
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(20) == 0
+        assert 2 < time.monotonic() - start < 6
+        assert peer.status() == -1
+        peer.socket.close()
+    assert not stored_in(tmp_path)
+    with node_process(tmp_path / "node.toml", port):
+        assert not [p for p in (tmp_path / "var/spool/incoming").iterdir() if p.stat().st_size]
+
+
+def test_a_running_analysis_is_let_to_end_and_its_result_goes_out_once(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        configuration = configure(tmp_path, port, spot_models, 30, archive=archive.port)
+        with slow_node(configuration, port, 4) as (node, mark):
+            send(series_of(image_spot()), port)
+            wait_for(mark.exists)
+            node.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert is_rejected_for_now(port)
+            assert node.wait(29) == 0
+        (entry,) = entries_of(tmp_path / "var")
+        assert entry.state in (State.SENDING, State.DONE)
+        assert "node_cut" not in configuration.with_suffix(".log").read_text()
+        mark.unlink()
+        with slow_node(configuration, port, 4):
+            (entry,) = wait_until_ended(tmp_path / "var")
+        assert entry.state is State.DONE
+        assert not mark.exists()  # it was not analysed again
+        assert sorted(pydicom.dcmread(p).Modality for p in archive.folder.iterdir()) == ["OT", "SEG", "SR"]
+
+
+@pytest.mark.parametrize("how", ["the limit", "a second signal"])
+def test_an_analysis_that_does_not_end_is_cut_and_done_at_the_next_start(
+    how: str, tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    with Archive(tmp_path / "archive", "ARCHIVE") as archive:
+        limit_s = 3 if how == "the limit" else 120
+        configuration = configure(tmp_path, port, spot_models, limit_s, archive=archive.port)
+        with slow_node(configuration, port, 300) as (node, mark):
+            send(series_of(image_spot()), port)
+            wait_for(mark.exists)
+            start = time.monotonic()
+            node.send_signal(signal.SIGTERM)
+            if how == "the limit":
+                assert node.wait(20) == 0
+                assert 2.5 < time.monotonic() - start < 6
+                assert "node_cut" in configuration.with_suffix(".log").read_text()
+            else:
+                time.sleep(0.5)
+                node.send_signal(signal.SIGTERM)
+                assert node.wait(5) == 128 + signal.SIGTERM
+        with node_process(configuration, port):
+            (entry,) = wait_until_ended(tmp_path / "var")
+        assert entry.state is State.DONE
+        assert sorted(pydicom.dcmread(p).Modality for p in archive.folder.iterdir()) == ["OT", "SEG", "SR"]
+    assert not list((tmp_path / "var").rglob("*.part"))
+
+
+def test_a_series_whose_last_image_comes_during_the_stop_is_analysed_at_the_next_start(
+    tmp_path: Path, port: int, spot_models: Path, series_of: Series
+) -> None:
+    paths = series_of(image_spot())
+    configuration = configure(tmp_path, port, spot_models, 20)
+    with node_process(configuration, port) as node:
+        peer, rest = begin_slowly(paths, port)
+        send(paths[1:], port)
+        node.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        peer.send(peer.fragment(rest, is_last=True))
+        assert peer.status() == 0
+        peer.socket.close()
+        assert node.wait(20) == 0
+    with node_process(configuration, port):
+        (entry,) = wait_until_ended(tmp_path / "var")
+    assert entry.instances == len(paths)
+    assert entry.state is State.DONE
