@@ -79,7 +79,7 @@ class Repair:
         for entry in self._ledger.unfinished():
             if entry.ticket in under_way or entry.ordered:
                 continue
-            if entry.state is not State.SENDING:
+            if entry.state is not State.SENDING or not any(d.state in OPEN for d in entry.deliveries):
                 yield entry, None
                 continue
             for delivery in entry.deliveries:
