@@ -18,10 +18,11 @@ from pydicom.uid import (
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.receive.admission import Rejection
 from dicom_node.receive.contexts import SOP_CLASSES, TRANSFER_SYNTAXES
-from dicom_node.receive.status import Status
+from dicom_node.receive.status import EventStatus, Status
 from dicom_node.results import codes
 from dicom_node.results.identity import IDENTITY
 from dicom_node.results.older_report import OLDER_CLASSES
+from dicom_node.tls import SUITES_OF_1_2
 
 PAGE = Path(__file__).with_name("conformance.md")
 
@@ -57,12 +58,20 @@ def _tables() -> dict[str, str]:
             ("status", "meaning"),
             [(f"{status:04X}H", status.name.replace("_", " ").lower()) for status in Status],
         ),
+        "events": _table(
+            ("status", "meaning"),
+            [(f"{status:04X}H", status.name.replace("_", " ").lower()) for status in EventStatus],
+        ),
         "rejections": _table(
             ("reason", "result", "source", "reason code"),
             [
                 (r.name.replace("_", " ").lower(), _RESULT[r.value[0]], str(r.value[1]), str(r.value[2]))
                 for r in Rejection
             ],
+        ),
+        "tls": _table(
+            ("version", "cipher suites (OpenSSL's names)"),
+            [("TLS 1.3", "all"), *(("TLS 1.2", suite) for suite in SUITES_OF_1_2)],
         ),
         "sent": _table(("SOP class", "UID"), _named(sent)),
         "identity": _table(

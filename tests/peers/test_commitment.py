@@ -1,4 +1,4 @@
-"""Storage commitment with Orthanc: it reports once, on an association of its own, to the modality that we are.
+"""Storage commitment with Orthanc, which reports once and on an association of its own.
 
 Archives that report otherwise are in tests/workflow/test_commitment.py. Not covered: other archives.
 """
