@@ -35,4 +35,7 @@ class Prepared:
             yield f"{name:<8}{cells[0]:<25}{cells[1]:<24}{cells[2]}"
         empty = [name for name, share in self.shares.items() if share.slices[0] == 0]
         if empty:
-            yield f"There is nobody in {' and '.join(empty)}: a training needs patients in train and val."
+            yield (
+                f"There is nobody in {' and '.join(empty)}: a training needs patients in train and val, "
+                "an evaluation in test."
+            )
