@@ -18,8 +18,15 @@ import structlog
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Destination, DestinationTLS, ReceiveTLS, Settings
 
-# For TLS 1.2 (RFC 9325 4.2): forward secrecy and authenticated encryption only
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+# Of TLS 1.2 (RFC 9325 4.2): forward secrecy and authenticated encryption only. All suites of 1.3 are good
+SUITES_OF_1_2 = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
 _SOON_DAYS = 30
 
 # Codes of X509_verify_cert; what is not here is a chain that does not end in ca_file
@@ -244,7 +251,7 @@ def _server_context(tls: ReceiveTLS) -> ssl.SSLContext:
 
 def _common(context: C) -> C:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(":".join(SUITES_OF_1_2))
     # PDUs tell where they end, and few peers say goodbye in TLS before they close
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     # What is in ca_file is trusted, also where it is the peer's own certificate
