@@ -253,9 +253,10 @@ def check_config(
         if tls := settings.receive.tls:
             alone = " only" if tls.port == settings.receive.port else f" on port {tls.port}"
             out.print(f"TLS{alone}, certificates of senders: {tls.clients}", markup=False)
+        from dicom_node.deliver.web import look_at_web
         from dicom_node.tls import look_at_all
 
-        for note in look_at_all(settings):
+        for note in [*look_at_all(settings), *look_at_web(settings)]:
             out.print(f"{'WARNING: ' if note.is_warning else ''}{note.text}", markup=False)
         for pipeline in settings.pipelines:
             to = ", ".join(pipeline.destinations) or "nowhere: results stay in the folder"

@@ -15,6 +15,7 @@ from typing import NoReturn, Self
 
 import structlog
 
+from dicom_node.deliver.web import look_at_web
 from dicom_node.errors import ConfigurationError
 from dicom_node.receive.completion import Completion, look
 from dicom_node.receive.server import Receiver
@@ -48,9 +49,9 @@ class Node:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        for note in look_at_all(settings):
+        for note in [*look_at_all(settings), *look_at_web(settings)]:
             if note.is_warning:
-                log.warning("tls_file", note=note.text)
+                log.warning("settings", note=note.text)
         self._lock = _lock_folder(settings)
         self.stations = Stations(settings)
         self.ledger = Ledger(settings.folder / "ledger.sqlite")

@@ -407,8 +407,8 @@ class WebDestination(Outgoing):
             raise ValueError("user and password go together")
         if self.token is not None and self.user is not None:
             raise ValueError("either token, or user and password")
-        if self.key_file is not None and self.certificate_file is None:
-            raise ValueError("key_file goes with certificate_file")
+        if (self.key_file is None) != (self.certificate_file is None):
+            raise ValueError("certificate_file and key_file go together")
         if not self.is_encrypted and (self.ca_file or self.certificate_file):
             raise ValueError("ca_file and certificate_file go with an https:// url")
         return self

@@ -65,8 +65,8 @@ def store(
     Raises
     ------
     DestinationUnavailable
-        No connection, no answer, 5xx, out of resources: the server may or may not have the file;
-        send it again.
+        No connection, no answer, 5xx, out of resources, or a file that the settings name cannot be
+        used: the server may or may not have the file; send it again.
     DeliveryRefused
         The server will not take some files. The others were sent.
     ConfigurationError
@@ -88,7 +88,10 @@ def check(destination: WebDestination) -> None:
     DestinationUnavailable, ConfigurationError
     """
     answer = ask(
-        destination, "GET", "/studies", parameters={"StudyInstanceUID": generate_uid(), "limit": "1"}
+        destination,
+        "GET",
+        "/studies",
+        parameters={"StudyInstanceUID": generate_uid(prefix=None), "limit": "1"},
     )
     if not 200 <= answer.status < 300:
         raise _not_usable(destination, answer.status) or DestinationUnavailable(

@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,8 @@ from typing import Any, Self
 import httpx
 
 from dicom_node.errors import ConfigurationError, DestinationUnavailable
-from dicom_node.settings import WebDestination
+from dicom_node.settings import DestinationTLS, Settings, WebDestination
+from dicom_node.tls import Note, fault_of, look_at
 
 DICOM_JSON = "application/dicom+json"
 
@@ -58,9 +59,8 @@ def ask(
     Raises
     ------
     DestinationUnavailable
-        No connection, no trust in the server's certificate, no answer in time, or one that is no HTTP.
-    ConfigurationError
-        A file or a secret that the settings name cannot be used.
+        No connection, no trust in the server's certificate, no answer in time, or one that is no HTTP;
+        or a file or secret that the settings name cannot be used: it may be made good meanwhile.
     """
     limit_s = 2 * destination.timeout_s + body_bytes / _SLOWEST_BYTES_PER_S
     fixed = {"Accept": DICOM_JSON, "Accept-Encoding": "identity", "Connection": "close"}
@@ -90,6 +90,41 @@ def ask(
             return Answer(response.status_code, _json(response))
     except httpx.InvalidURL:
         raise ConfigurationError(f"{destination.url} is no address of a web server") from None
+    except ConfigurationError as error:
+        raise DestinationUnavailable(f"{destination.url} cannot be asked: {error}") from error
+
+
+def look_at_web(settings: Settings) -> list[Note]:
+    """Prove every file and secret of DICOMweb destinations, and say what is to be said of them.
+
+    Raises
+    ------
+    ConfigurationError
+        One cannot be used.
+    """
+    return [
+        note for each in settings.destinations if isinstance(each, WebDestination) for note in _look_at(each)
+    ]
+
+
+def _look_at(destination: WebDestination) -> Iterator[Note]:
+    _tls(destination)
+    if destination.ca_file is not None:
+        yield from look_at(
+            DestinationTLS(
+                ca_file=destination.ca_file,
+                certificate_file=destination.certificate_file,
+                key_file=destination.key_file,
+            )
+        )
+    for secret in (destination.token, destination.password):
+        if secret is not None:
+            secret.read()
+            if secret.file is not None and secret.file.stat().st_mode & 0o007:
+                yield Note(f"{secret.file} can be read by every user: chmod o= {secret.file}", True)
+    if not destination.is_encrypted:
+        open_to_all = "images and secrets" if destination.token or destination.user else "images"
+        yield Note(f"{destination.url}: {open_to_all} go over the network unencrypted; use https", True)
 
 
 class _Deadline:
@@ -136,10 +171,8 @@ def _telling(destination: WebDestination, deadline: _Deadline) -> Generator[None
         cause = _system_error(error)
         if deadline.has_passed:
             reason = f"took longer than {deadline.seconds:.3g} s"
-        elif isinstance(cause, ssl.SSLCertVerificationError):
-            reason = f"has a certificate that is not trusted ({cause.verify_message}); see ca_file"
         elif isinstance(cause, ssl.SSLError):
-            reason = f"could not agree on TLS ({cause.reason or 'unknown'})"
+            reason = f"cannot be reached over TLS: {fault_of(cause)}"
         elif isinstance(error, httpx.TimeoutException):
             reason = f"did not answer within {timeout_s:g} s"
         elif isinstance(error, httpx.ConnectError):

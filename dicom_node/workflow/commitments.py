@@ -52,12 +52,20 @@ class Asked:
     ----------
     transaction_uid : that a report is awaited on; None when there was no need, or no success
     age_s : of the attempts
-    wait_s : before the next attempt; None when there is none
+    wait_s : for the report, or before the next attempt; None when there is none
     """
 
     transaction_uid: str | None
     age_s: float
     wait_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Again:
+    """What is to be asked next, and the wait before."""
+
+    request: Request
+    wait_s: float = 0.0
 
 
 class Commitments:
@@ -145,7 +153,7 @@ class Commitments:
         self, request: Request, attempt: int = 1, age_s: float = 0.0, wait_s: float = 0.0
     ) -> None:
         name = request["destination"]
-        if name not in self._nets:  # it asks for none since, or is no longer configured
+        if name not in self._nets:  # the settings changed: repair finds what is left behind
             return
         workflow_id = _id(request, f"ask-{request['number']}-{attempt}")
         arguments = (request, attempt, age_s)
@@ -156,31 +164,35 @@ class Commitments:
     def _ask_workflow(self, request: Request, attempt: int, age_s: float) -> str:
         with _about(request):
             asked = self._engine.step("ask", self._try_to_ask, request, attempt, age_s)
-            if asked.transaction_uid is not None:
-                workflow_id = _id(request, f"deadline-{asked.transaction_uid}")
-                timeout_s = self._destinations[request["destination"]].commitment_timeout_s
-                arguments = (asked.transaction_uid, request)
-                self._engine.enqueue_at(
-                    request["priority"], timeout_s, self._queue, workflow_id, self._expire, *arguments
-                )
-                return "asked"
-            if asked.wait_s is not None:
+            if asked.wait_s is None:
+                return "ended"
+            if asked.transaction_uid is None:
                 self._enqueue_ask(request, attempt + 1, asked.age_s + asked.wait_s, asked.wait_s)
                 return "later"
-            return "ended"
+            workflow_id = _id(request, f"deadline-{asked.transaction_uid}")
+            arguments = (asked.transaction_uid, request)
+            self._engine.enqueue_at(
+                request["priority"], asked.wait_s, self._queue, workflow_id, self._expire, *arguments
+            )
+            return "asked"
 
     def _try_to_ask(self, request: Request, attempt: int, age_s: float) -> Asked:
         """Send what is lacking, and ask once."""
         standing = self._standing(request)
         if standing is None or standing.state is not Sent.ASKED:
             return Asked(None, age_s)
-        destination = self._destinations[request["destination"]]
+        destination = self._destinations.get(request["destination"])
+        if destination is None:
+            self._give_up(request, standing, "the settings no longer ask for it", "")
+            return Asked(None, age_s)
         start = time.monotonic()
         try:
             if request["resend"]:
                 for _ in send_to(destination, [Path(kept["path"]) for kept in request["objects"]], {}):
                     pass
-            transaction_uid = generate_uid()
+            transaction_uid = generate_uid(
+                prefix=None
+            )  # that nobody can guess: it is all that a report shows
             self._transactions.open(transaction_uid, request)
             references = [(kept["sop_class_uid"], kept["sop_instance_uid"]) for kept in request["objects"]]
             ask(
@@ -206,7 +218,7 @@ class Commitments:
                 self._tell(request, replace(standing, detail=f"cannot be asked: {reason(error)}"))
             return Asked(None, age_s, wait_s)
         log.info("commitment_asked", number=request["number"], objects=len(request["objects"]))
-        return Asked(transaction_uid, age_s)
+        return Asked(transaction_uid, age_s, destination.commitment_timeout_s)
 
     def _report_workflow(
         self, transaction_uid: str, request: Request, committed: list[str], failed: dict[str, int]
@@ -217,14 +229,12 @@ class Commitments:
             )
             if again is None:
                 return "settled"
-            destination = self._destinations[request["destination"]]
-            wait_s = Policy.of(destination).wait_s(request["number"], 0.0) or 0.0
-            self._enqueue_ask(again, wait_s=wait_s)
+            self._enqueue_ask(again.request, wait_s=again.wait_s)
             return "again"
 
     def _try_to_settle(
         self, transaction_uid: str, request: Request, committed: list[str], failed: dict[str, int]
-    ) -> Request | None:
+    ) -> Again | None:
         """Enter what a report means; what is to be sent and asked about again, if anything."""
         self._transactions.note_report(transaction_uid)
         lacking = [kept for kept in request["objects"] if kept["sop_instance_uid"] not in committed]
@@ -246,12 +256,12 @@ class Commitments:
     def _deadline_workflow(self, transaction_uid: str, request: Request) -> str:
         with _about(request):
             again = self._engine.insist("expire", self._try_to_expire, transaction_uid, request)
-            if again is not None:
-                self._enqueue_ask(again)
-                return "again"
-            return "ended"
+            if again is None:
+                return "ended"
+            self._enqueue_ask(again.request)
+            return "again"
 
-    def _try_to_expire(self, transaction_uid: str, request: Request) -> Request | None:
+    def _try_to_expire(self, transaction_uid: str, request: Request) -> Again | None:
         standing = self._standing(request)
         if standing is None or standing.state is not Sent.ASKED:
             return None
@@ -263,14 +273,16 @@ class Commitments:
 
     def _ask_again(
         self, request: Request, standing: Delivery, why: str, objects: list[Kept], *, resend: bool
-    ) -> Request | None:
+    ) -> Again | None:
         destination = self._destinations.get(request["destination"])
         if destination is None or request["number"] >= destination.commitment_attempts:
             self._give_up(request, standing, why, REMEDY)
             return None
         self._tell(request, replace(standing, detail=f"{why}; asked again"))
         number = request["number"] + 1
-        return {**request, "objects": objects, "number": number, "resend": resend}
+        # At once where only the report is missing; after a refusal the archive may need time
+        wait_s = Policy.of(destination).wait_s(request["number"], 0.0) if resend else None
+        return Again({**request, "objects": objects, "number": number, "resend": resend}, wait_s or 0.0)
 
     def _give_up(self, request: Request, standing: Delivery, why: str, what_to_do: str) -> None:
         destination = self._destinations.get(request["destination"])

@@ -19,6 +19,7 @@ import structlog
 from pydicom.uid import EnhancedSRStorage
 
 from dicom_node.deliver.stow import check, store
+from dicom_node.deliver.web import look_at_web
 from dicom_node.errors import (
     ConfigurationError,
     DeliveryRefused,
@@ -26,7 +27,7 @@ from dicom_node.errors import (
     NodeError,
     PermanentError,
 )
-from dicom_node.settings import Secret, WebDestination
+from dicom_node.settings import Secret, Settings, WebDestination
 from tests.support.certificates import Authority, Pair
 from tests.support.running import free_port
 from tests.support.spot import affine_of, image_spot
@@ -146,7 +147,7 @@ def test_a_secret_that_cannot_be_used_is_named_by_its_place(
     if content is not None:
         file.write_bytes(content)
     destination = WebDestination(name="w", url="http://127.0.0.1:1/x", token=Secret(file=file))
-    with pytest.raises(ConfigurationError, match=told) as caught:
+    with pytest.raises(DestinationUnavailable, match=told) as caught:  # it may be made good meanwhile
         list(store(destination, paths))
     assert str(file) in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -379,12 +380,12 @@ def test_a_certificate_that_the_ca_file_vouches_for_is_trusted_and_no_other(
     with WebPeer(takes_all, tls=server_context(authority.sign("server"))) as peer:
         assert list(store(to(peer, ca_file=authority.path), paths)) == paths
         for destination in (to(peer, ca_file=stranger.path), to(peer)):
-            with pytest.raises(DestinationUnavailable, match="certificate that is not trusted"):
+            with pytest.raises(DestinationUnavailable, match="over TLS: its certificate"):
                 list(store(destination, paths))
     elsewhere = authority.sign("elsewhere", names=("pacs.example",))
     with (
         WebPeer(takes_all, tls=server_context(elsewhere)) as other,
-        pytest.raises(DestinationUnavailable, match="certificate that is not trusted"),
+        pytest.raises(DestinationUnavailable, match="over TLS: its certificate"),
     ):
         list(store(to(other, ca_file=authority.path), paths))
     assert len(peer.requests) == len(paths)
@@ -404,7 +405,7 @@ def test_a_server_that_wants_our_certificate_gets_it(paths: list[Path], tmp_path
 def test_plain_http_where_tls_is_expected_is_told(paths: list[Path], tmp_path: Path) -> None:
     with WebPeer(takes_all) as peer:
         destination = WebDestination(name="w", url=peer.url.replace("http:", "https:"), timeout_s=5)
-        with pytest.raises(DestinationUnavailable, match="could not agree on TLS"):
+        with pytest.raises(DestinationUnavailable, match="does not answer in TLS"):
             list(store(destination, paths))
 
 
@@ -416,8 +417,30 @@ def test_a_ca_file_that_cannot_be_used_is_named(
     if content:
         file.write_text(content)
     destination = WebDestination(name="w", url="https://127.0.0.1:1/x", ca_file=file)
-    with pytest.raises(ConfigurationError, match=r"ca_file .*ca\.pem"):
+    with pytest.raises(DestinationUnavailable, match=r"ca_file .*ca\.pem"):
         list(store(destination, paths))
+    with pytest.raises(ConfigurationError, match=r"ca_file .*ca\.pem"):
+        look_at_web(Settings(destinations=(destination,)))
+
+
+def test_what_is_dangerous_or_missing_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    open_door = WebDestination(name="w", url="http://pacs.example/dicom-web", token=Secret(file=file))
+    with pytest.raises(ConfigurationError, match=f"the secret in {file}: No such file"):
+        look_at_web(Settings(destinations=(open_door,)))
+    file.write_text(SECRET)
+    file.chmod(0o644)
+    notes = look_at_web(Settings(destinations=(open_door,)))
+    assert [note.is_warning for note in notes] == [True, True]
+    assert "can be read by every user" in notes[0].text
+    assert "images and secrets go over the network unencrypted" in notes[1].text
+    authority = Authority(tmp_path / "ca")
+    file.chmod(0o600)
+    secured = WebDestination(
+        name="w", url="https://pacs.example/x", token=Secret(file=file), ca_file=authority.path
+    )
+    (note,) = look_at_web(Settings(destinations=(secured,)))
+    assert "is valid until" in note.text
 
 
 @pytest.mark.parametrize("status", [200, 204])

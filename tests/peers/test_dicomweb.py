@@ -138,7 +138,7 @@ def test_tls_is_verified_against_the_ca_file(
     with Relay(pacs.http_port, context) as relay:
         url = f'url = "https://127.0.0.1:{relay.port}/dicom-web"'
         trusting = configure(tmp_path, port, spot_models, url, f'ca_file = "{stranger.path}"')
-        assert "certificate that is not trusted" in check_config(trusting)[1]
+        assert "over TLS: its certificate" in check_config(trusting)[1]
         with node_process(trusting, port):
             send(series_of(image_spot()), port)
 
