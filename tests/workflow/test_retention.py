@@ -28,8 +28,9 @@ from dicom_node.results.files import read_predecessor, read_result_set
 from dicom_node.settings import Completion, Destination, Settings
 from dicom_node.settings import Retention as Rules
 from dicom_node.trial.archive import Archive
+from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
-from dicom_node.workflow.retention import Holding, Intake, Retention, What
+from dicom_node.workflow.retention import Holding, Housekeeping, Intake, Retention, What
 from dicom_node.workflow.series_job import job_id_of
 from dicom_node.workflow.worked import Outcome
 from tests.receive.images import encode, mr_image
@@ -421,3 +422,46 @@ def test_a_node_deletes_what_was_delivered_and_says_how_much_is_held(
     (study,) = second.PredecessorDocumentsSequence
     named = study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_finished_workflows_are_forgotten_and_others_are_not(tmp_path: Path) -> None:
+    engine, ran = DurableEngine(tmp_path / "workflows.sqlite"), []
+    run = engine.workflow("note", ran.append)
+    queue = engine.queue("notes", at_once=1)
+    engine.start()
+    try:
+        for number in range(3):
+            engine.enqueue(queue, f"job-{number}", run, number)
+        engine.enqueue_at(1, 3600, queue, "job-later", run, 3)
+        wait_for(lambda: engine.under_way() == {"job-later"})
+        assert engine.forget_ended(datetime.now(UTC) - timedelta(days=1)) == 0
+        assert engine.forget_ended(datetime.now(UTC) + timedelta(seconds=1)) == 3
+        assert engine.ended("job-") is None
+        assert engine.under_way() == {"job-later"}
+    finally:
+        engine.stop(0)
+
+
+def test_housekeeping_goes_on_after_a_failure_and_ends_when_told(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(images_days=1e-9)
+    node.receive(1)
+    node.enter(State.SKIPPED)
+    for path in node.spool.instances(UID):
+        os.utime(path, (0, 0))
+
+    class Engine:
+        asked = 0
+
+        def forget_ended(self, before: datetime) -> int:
+            self.asked += 1
+            assert datetime.now(UTC) - before >= timedelta(days=30)
+            if self.asked == 1:
+                raise OSError
+            return 0
+
+    engine = Engine()
+    housekeeping = Housekeeping(node.settings, node.retention, engine, every_s=0.05)
+    housekeeping.start()
+    wait_for(lambda: engine.asked >= 2)
+    housekeeping.stop()
+    assert not node.spool.series()
