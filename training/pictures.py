@@ -155,7 +155,7 @@ def reliability_diagram(volumes: Sequence[VolumeAnswers], error: float, out: Pat
             elinewidth=0.8,
         )
         upper.set(ylabel="fraction with tumour", xlim=(-0.01, 1.01), ylim=(-0.02, 1.02))
-        upper.text(0.99, 0.03, f"expected calibration error {error:.3f}", ha="right")
+        upper.set_title(f"expected calibration error {error:.3f}")
         edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
         lower.hist(
             [probability[~truth], probability[truth]],
@@ -165,7 +165,7 @@ def reliability_diagram(volumes: Sequence[VolumeAnswers], error: float, out: Pat
             label=["no tumour", "tumour"],
         )
         lower.set(xlabel="probability of the detector", ylabel="slices")
-        lower.legend(loc="upper center")
+        lower.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         return save(figure, out)
 
 
@@ -204,15 +204,13 @@ def confusion_matrices(metrics: dict[str, Any], out: Path) -> Path:
             [pixels["overlap"], pixels["only_truth"]],
             [pixels["only_answer"], pixels["neither"]],
         ]
-        _heat_map(left, np.array(of_slices, float), "detector: slices, % of the row")
-        _heat_map(right, np.array(of_pixels, float), "segmenter: pixels, % of the row")
+        _heat_map(left, np.array(of_slices, float), "detector: slices (% of the row)")
+        _heat_map(right, np.array(of_pixels, float), "segmenter: pixels (% of the row)")
         return save(figure, out)
 
 
-def _strip(
-    axes: Axes, groups: dict[str, NDArray[np.float64]], colours: dict[str, str], title: str, rows: int
-) -> None:
-    """Draw a box over every value of each group, at the height of one of ``rows``."""
+def _strip(axes: Axes, groups: dict[str, NDArray[np.float64]], colours: dict[str, str], title: str) -> None:
+    """Draw a box over every value of each group."""
     random = np.random.default_rng(0)
     for position, (name, values) in enumerate(groups.items()):
         axes.boxplot(
@@ -231,7 +229,7 @@ def _strip(
         axes.scatter(values, position + spread, s=size, color=colours[name], alpha=0.6, linewidths=0)
     labels = [f"{name}\nn = {len(values)}".strip() for name, values in groups.items()]
     axes.set_yticks(range(len(groups)), labels)
-    axes.set(xlim=(-0.02, 1.02), ylim=(rows - 0.5, -0.5), xlabel="Dice", title=title)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(groups) - 0.5, -0.5), title=title)
 
 
 def dice_distribution(volumes: Sequence[VolumeAnswers], out: Path) -> Path | None:
@@ -254,13 +252,20 @@ def dice_distribution(volumes: Sequence[VolumeAnswers], out: Path) -> Path | Non
     if not panels:
         return None
     with style():
-        rows = max(len(groups) for _, groups in panels)
+        heights = [len(groups) for _, groups in panels]
         colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(slices)}
-        figure, line = plt.subplots(
-            1, len(panels), figsize=(3.3 * len(panels), 1 + 0.7 * rows), layout="constrained", squeeze=False
+        figure, column = plt.subplots(
+            len(panels),
+            1,
+            figsize=(4.4, 0.5 * len(panels) + 0.65 * sum(heights)),
+            height_ratios=heights,
+            sharex=True,
+            layout="constrained",
+            squeeze=False,
         )
-        for axes, (title, groups) in zip(line[0], panels, strict=True):
-            _strip(axes, groups, colours, title, rows)
+        for axes, (title, groups) in zip(column[:, 0], panels, strict=True):
+            _strip(axes, groups, colours, title)
+        axes.set(xlabel="Dice")
         return save(figure, out)
 
 
