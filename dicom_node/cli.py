@@ -168,6 +168,7 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
 ) -> None:
     """Delete what [retention] allows; the node, which may run, does so each hour."""
+    os.umask(0o077)  # what it writes down is the node's
     with _errors():
         settings = _settings(config)
     with _errors(), _ledger(settings) as ledger:

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import structlog
 
-from dicom_node.durable import flush_folder
+from dicom_node.durable import flush_folder, hand_over
 from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.receive.header import Header, is_uid
 from dicom_node.receive.instance import Incoming
@@ -77,8 +77,11 @@ class Spool:
         self._low_told_at: float | None = None
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
-        for path in (folder, self._incoming, self._series, self._deleted):
-            path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (self._incoming, self._series, self._deleted):
+            if not path.exists():
+                path.mkdir(exist_ok=True)
+                hand_over(path)
         flush_folder(folder)
         self._names = PartNames(self._incoming)
 
@@ -121,6 +124,10 @@ class Spool:
         """Return the Series Instance UIDs, sorted."""
         return sorted(path.name for path in self._series.iterdir() if is_uid(path.name))
 
+    def folders(self) -> list[Path]:
+        """Return the folder of each series, sorted."""
+        return [self._series / uid for uid in self.series()]
+
     def instances(self, series_instance_uid: str) -> list[Path]:
         """Return the files of a series, sorted by name; none if the series is not there."""
         return sorted(self._folder(series_instance_uid).glob("*.dcm"))
@@ -148,6 +155,7 @@ class Spool:
         record = self._deleted / self._folder(series_instance_uid).name
         part = record.with_name(f"{record.name}.part")
         with part.open("w", encoding="ascii") as file:
+            hand_over(part)
             file.write("\n".join(sorted(uids)))
             file.flush()
             os.fsync(file.fileno())
@@ -161,8 +169,10 @@ class Spool:
     @contextmanager
     def exclusively(self) -> Iterator[None]:
         """Keep deleting, and taking up a series, apart; of other processes too."""
-        descriptor = os.open(self._deleted / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = self._deleted / ".lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            hand_over(lock)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:

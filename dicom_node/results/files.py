@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from dicom_node.durable import flush_folder
+from dicom_node.durable import flush_folder, hand_over
 from dicom_node.results.picture import Picture, png
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
 
@@ -88,10 +88,12 @@ def remember(folder: Path) -> None:
         return
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
+    hand_over(part)
     for path in (folder / f"{kind.value}.dcm" for kind in Kind):
         if path.exists():
             kept = dcmread(path, specific_tags=list(_REMEMBERED))
             write_durably(kept, part / path.name)
+            hand_over(part / path.name)
     flush_folder(part)
     part.rename(memory)
     flush_folder(folder)

@@ -17,6 +17,8 @@ version, which names the one before.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -105,15 +107,24 @@ class Retention:
 
     def held(self) -> Held:
         """Count all that is held."""
-        holdings = list(self._holdings(datetime.now(UTC)))
-        images = [h for h in holdings if h.what is What.IMAGES]
+        found = [_files(folder) for folder in self._spool.folders()]
+        images = [files for files in found if files]
+        results = _files(self._results)
+        sizes = [each.st_size for files in images for each in files.values()]
         return Held(
             series=len(images),
-            image_bytes=sum(h.size_bytes for h in images),
-            conflicts=sum(path.suffix != ".dcm" for h in images for path in h.paths),
-            result_bytes=sum(h.size_bytes for h in holdings if h.what is What.RESULTS),
+            image_bytes=sum(sizes),
+            conflicts=sum(path.suffix != ".dcm" for files in images for path in files),
+            result_bytes=sum(each.st_size for each in results.values()),
             free_bytes=shutil.disk_usage(self._results.parent).free,
-            oldest=min((h.since for h in holdings), default=None),
+            oldest=min(
+                (
+                    datetime.fromtimestamp(each.st_mtime, UTC)
+                    for f in (*images, results)
+                    for each in f.values()
+                ),
+                default=None,
+            ),
         )
 
     def due(self, now: datetime | None = None) -> list[Holding]:
@@ -331,6 +342,16 @@ def describe_holding(holding: Holding) -> str:
         f"{holding.what} of {holding.name}: {len(holding.paths)} files, {_size(holding.size_bytes)}, "
         f"not needed since {holding.since:%Y-%m-%d %H:%M}Z"
     )
+
+
+def _files(folder: Path) -> dict[Path, os.stat_result]:
+    """Look at every file below a folder, without those that go while it is looked at."""
+    found = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and MEMORY_NAME not in path.parts[-2:-1]:
+                found[path] = path.stat()
+    return found
 
 
 def _size(count: int) -> str:

@@ -465,3 +465,21 @@ def test_housekeeping_goes_on_after_a_failure_and_ends_when_told(shelf: Callable
     wait_for(lambda: engine.asked >= 2)
     housekeeping.stop()
     assert not node.spool.series()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_deletes_stays_the_nodes_own(tmp_path: Path) -> None:
+    folder = tmp_path / "var"
+    for path in (folder, folder / "spool", folder / "results"):
+        path.mkdir()
+        os.chown(path, 65534, 65534)
+    node = Shelf(folder, BOTH)
+    node.receive(1)
+    node.enter(State.DONE, Sent.DONE)
+    (made,) = (folder / "results").glob("*/*")
+    os.chown(made, 65534, 65534)
+    node.retention.clean(LATER)
+    node.ledger.close()
+    written = [*(folder / "spool/deleted").iterdir(), *made.rglob("*")]
+    assert {path.name for path in written} == {".lock", UID, "deleted", "seg.dcm", "sc.dcm", "sr.dcm"}
+    assert {path.stat().st_uid for path in [folder / "spool/deleted", *written]} == {65534}
