@@ -3,7 +3,8 @@
 The columns used are ``image`` and ``mask`` (files relative to the folder), ``split``, ``patient``,
 ``exam`` (where a patient has several) and ``slice`` (a whole number that orders the slices of an
 exam). Slices of an exam stay together, as a volume, because the intensities are normalised by
-volume. Without a column ``patient`` every slice is a volume of its own.
+volume. Without a column ``patient`` every slice is a volume of its own. ``row_mm`` and ``column_mm``
+give the distance between rows and between columns; without them pixels are taken to be square.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ class Case:
     patient : the name in the index
     voxels : float32, (slices, rows, columns), as stored
     mask : bool, same shape
+    pixel_mm : distance between rows and between columns; where it is not known the pixels are square
     """
 
     patient: str
     voxels: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    pixel_mm: tuple[float, float] = (1.0, 1.0)
 
     @property
     def has_tumour(self) -> NDArray[np.bool_]:
@@ -89,4 +92,11 @@ def read_cases(folder: Path, split: str) -> Iterator[Case]:
         slices = sorted(by_volume[patient, exam], key=lambda row: int(row.get("slice", 0)))
         images = [_read_image(folder / row["image"]) for row in slices]
         masks = [_read_image(folder / row["mask"]) > 0 for row in slices]
-        yield Case(patient, np.stack(images).astype(np.float32), np.stack(masks))
+        sizes = {image.shape for image in (*images, *masks)}
+        if len(sizes) > 1:
+            raise ConfigurationError(
+                f"{index}: the images and masks of {patient!r} differ in size: {sorted(sizes)}"
+            )
+        first = slices[0]
+        pixel_mm = (float(first.get("row_mm") or 1.0), float(first.get("column_mm") or 1.0))
+        yield Case(patient, np.stack(images).astype(np.float32), np.stack(masks), pixel_mm)

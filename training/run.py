@@ -66,7 +66,7 @@ def _choice(
         return {"threshold": value, "threshold_rule": DETECTOR_RULE.format(sensitivity=SENSITIVITY)}
     pairs, start = [], 0
     for case in cases:
-        grid = grid_of(case.voxels.shape, recipe.data.size)
+        grid = grid_of(case, recipe.data.size)
         squares = answer[start : start + len(case.mask), :, :, 0]
         pairs.append((case.mask, np.stack([grid.to_source(square) for square in squares])))
         start += len(case.mask)

@@ -50,9 +50,10 @@ class SliceSet:
         return np.moveaxis(self.images[chosen], 0, -1).astype(np.float32)
 
 
-def grid_of(shape: tuple[int, ...], size: int) -> SquareGrid:
-    """Give the grid of slices whose pixels are taken to be square, (..., rows, columns)."""
-    return SquareGrid(rows=shape[-2], columns=shape[-1], row_mm=1.0, column_mm=1.0, size=size)
+def grid_of(case: Case, size: int) -> SquareGrid:
+    """Give the grid of a volume's slices."""
+    _, rows, columns = case.voxels.shape
+    return SquareGrid(rows, columns, *case.pixel_mm, size)
 
 
 def prepare(sources: Iterable[Iterable[Case]], size: int, rule: PercentileRule) -> SliceSet:
@@ -61,7 +62,7 @@ def prepare(sources: Iterable[Iterable[Case]], size: int, rule: PercentileRule) 
     lengths: list[tuple[int, int]] = []  # of each volume: which source, how many slices
     for source, cases in enumerate(sources):
         for case in cases:
-            grid = grid_of(case.voxels.shape, size)
+            grid = grid_of(case, size)
             for image, mask in zip(normalise(case.voxels, rule), case.mask, strict=True):
                 images.append(grid.to_square(image).astype(np.float16))
                 masks.append((grid.to_square(mask.astype(np.float32)) >= 0.5).astype(np.uint8))

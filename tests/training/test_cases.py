@@ -3,6 +3,7 @@
 Not covered: the real data sets, whose figures the evaluation measures.
 """
 
+import cv2
 import numpy as np
 import pytest
 
@@ -42,6 +43,24 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "index.csv").write_text("image,mask,patient,slice,split\na.png,a.png,c,1,train\n")
     with pytest.raises(ConfigurationError, match=r"a\.png, which the index names, is missing or is no image"):
         next(read_cases(tmp_path, "train"))
+
+
+def test_images_of_a_volume_that_differ_in_size_are_refused(tmp_path):
+    for name, side in (("a.png", 8), ("b.png", 9)):
+        cv2.imwrite(str(tmp_path / name), np.zeros((side, side), np.uint8))
+    rows = "image,mask,patient,slice,split\na.png,a.png,c,1,train\nb.png,b.png,c,2,train\n"
+    (tmp_path / "index.csv").write_text(rows)
+    with pytest.raises(ConfigurationError, match=r"of 'c' differ in size: \[\(8, 8\), \(9, 9\)\]"):
+        next(read_cases(tmp_path, "train"))
+
+
+def test_oblong_pixels_become_physical_squares_as_in_the_node(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 80), 200, np.uint8))
+    columns = "image,mask,patient,slice,split,row_mm,column_mm\n"
+    (tmp_path / "index.csv").write_text(columns + "a.png,a.png,c,1,train,2.0,1.0\n")
+    (case,) = read_cases(tmp_path, "train")
+    assert case.pixel_mm == (2.0, 1.0)
+    assert prepare([[case]], 40, PercentileRule()).masks.all()
 
 
 def test_the_data_folder_comes_from_the_environment(monkeypatch, tmp_path):
