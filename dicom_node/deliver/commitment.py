@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import structlog
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
@@ -49,8 +48,6 @@ REASONS = {
 NOT_NAMED = 0
 """Stands for the reason of an instance that a report passes over."""
 
-_log = structlog.get_logger()
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -76,8 +73,6 @@ def ask(
 ) -> None:
     """Ask a peer to commit itself to objects that it has stored.
 
-    When this returns the peer has, or may have, taken the request.
-
     Parameters
     ----------
     transaction_uid : must be known wherever the report is taken before this is called
@@ -88,19 +83,25 @@ def ask(
     Raises
     ------
     DestinationUnavailable
-        No connection, or a transient refusal: ask again.
+        No connection, no answer, or a transient refusal: ask again, with a new transaction UID. A
+        report on this one may come all the same.
     DeliveryRefused
         The peer does not offer storage commitment, or refuses for good.
     """
-    reported = threading.Event()
+    taken, answered = threading.Event(), threading.Event()
 
     def take(event: evt.Event) -> tuple[int, None]:
         status = on_report(_as_report(event, peer))
-        reported.set()
+        taken.set()
         return status, None
 
+    def note_sent(_event: evt.Event) -> None:
+        if taken.is_set():  # before that, what was sent is not the answer to a report
+            answered.set()
+
     contexts = {PUSH_MODEL: {ImplicitVRLittleEndian, ExplicitVRLittleEndian}}
-    association = associate(peer, contexts, [(evt.EVT_N_EVENT_REPORT, take)])
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, note_sent)]
+    association = associate(peer, contexts, handlers)
     try:
         try:
             answer, _ = association.send_n_action(
@@ -109,13 +110,12 @@ def ask(
         except (ValueError, RuntimeError) as error:  # the association ended
             raise DestinationUnavailable(f"{peer} ended the association") from error
         status = answer.get("Status")
-        if status is None:  # a report may come all the same
-            _log.warning("commitment_request_unanswered", peer=str(peer))
-            return
+        if status is None:
+            raise DestinationUnavailable(f"{peer} gave no answer to the request to commit")
         if status != 0x0000 and status not in _WARNINGS:
             text = f"{peer} does not take the request to commit (status {status:04X}H)"
             raise DestinationUnavailable(text) if status in _COME_AGAIN else DeliveryRefused(text)
-        reported.wait(hold_s)
+        answered.wait(hold_s)
         if association.is_established:
             association.release()
     finally:
