@@ -7,6 +7,8 @@ full disk would have left them, and the node is started again. Not covered: dama
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -202,7 +204,11 @@ def test_a_damaged_database_stops_the_start_with_the_way_out(
     bench.lose(database)
     damaged = bench.var / f"{database}.sqlite"
     damaged.write_bytes(b"not a database" * 1000)
-    assert f"{database}.sqlite cannot be used" in say(bench.configuration, "serve", exit_code=2)
+    command = [sys.executable, "-m", "dicom_node", "serve", "--config", bench.configuration]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert refused.returncode == 2
+    assert f"{database}.sqlite cannot be used" in refused.stderr
+    assert "Traceback" not in refused.stderr
     damaged.unlink()
     assert bench.run().state is State.DONE
     assert bench.objects() == before
