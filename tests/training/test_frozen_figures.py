@@ -56,6 +56,7 @@ def frozen(bundle):
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_bundle_has_the_figures_that_it_had(data, bundle, tmp_path):
     expected, found = frozen(bundle), measured(data, bundle, tmp_path)
@@ -65,6 +66,7 @@ def test_a_bundle_has_the_figures_that_it_had(data, bundle, tmp_path):
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_slightly_different_normalisation_is_noticed(data, tmp_path, monkeypatch):
     def changed(voxels, rule):
         return normalise(voxels, rule.model_copy(update={"upper": rule.upper - 0.5}))
