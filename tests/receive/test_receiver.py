@@ -277,6 +277,7 @@ def test_who_is_refused_is_told_with_titles_address_and_reason(receiver, capsys)
     with Peer(running.port, source="127.0.0.2") as peer:
         peer.send(associate_rq(called="MRI", calling="MR1"))
         assert peer.read()[0] == ASSOCIATE_RJ
+    running.receiver.stop(5)  # it is told after it is answered
     line = next(line for line in capsys.readouterr().out.splitlines() if "association_rejected" in line)
     for part in ("MRI", "MR1", "127.0.0.2", "calling_ae_title_not_recognized"):
         assert part in line
