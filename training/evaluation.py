@@ -56,11 +56,11 @@ def _example(
 
 
 def judge(bundle: Bundle, volume: Volume) -> Judged:
-    """Run every slice through both networks; pixels are taken to be square."""
+    """Run every slice through both networks."""
     case = volume.case
     normalised = normalise(case.voxels, bundle.manifest.input)
-    probability = bundle.detector.probabilities(normalised, 1.0, 1.0)
-    marked = bundle.segmenter.probabilities(normalised, 1.0, 1.0) >= bundle.segmenter.threshold
+    probability = bundle.detector.probabilities(normalised, *case.pixel_mm)
+    marked = bundle.segmenter.probabilities(normalised, *case.pixel_mm) >= bundle.segmenter.threshold
     parts = (marked & case.mask, marked & ~case.mask, ~marked & case.mask, ~marked & ~case.mask)
     answers = VolumeAnswers(
         name=volume.name,
