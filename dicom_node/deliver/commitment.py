@@ -15,6 +15,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.dimse_messages import N_EVENT_REPORT_RQ
 from pynetdicom.dsutils import decode
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
@@ -66,19 +67,23 @@ class Report:
 
 def ask(
     peer: Peer,
-    transaction_uid: str,
+    open_transaction: Callable[[], str],
     objects: Sequence[tuple[str, str]],
     on_report: Callable[[EventReport], int],
     hold_s: float,
-) -> None:
+) -> str:
     """Ask a peer to commit itself to objects that it has stored.
 
     Parameters
     ----------
-    transaction_uid : must be known wherever the report is taken before this is called
+    open_transaction : makes the transaction UID known wherever a report is taken, and returns it
     objects : SOP class UID and SOP Instance UID of each
     on_report : gets a report that comes on this association and returns the status to answer
     hold_s : how long the association is kept open for it
+
+    Returns
+    -------
+    The transaction UID.
 
     Raises
     ------
@@ -88,21 +93,28 @@ def ask(
     DeliveryRefused
         The peer does not offer storage commitment, or refuses for good.
     """
-    taken, answered = threading.Event(), threading.Event()
+    coming, answered = threading.Event(), threading.Event()
+
+    def note_coming(event: evt.Event) -> None:
+        if isinstance(event.message, N_EVENT_REPORT_RQ):
+            coming.set()
 
     def take(event: evt.Event) -> tuple[int, None]:
-        status = on_report(_as_report(event, peer))
-        taken.set()
-        return status, None
+        return on_report(_as_report(event, peer)), None
 
     def note_sent(_event: evt.Event) -> None:
-        if taken.is_set():  # before that, what was sent is not the answer to a report
+        if coming.is_set():  # before that, what was sent is not the answer to a report
             answered.set()
 
     contexts = {PUSH_MODEL: {ImplicitVRLittleEndian, ExplicitVRLittleEndian}}
-    handlers: list[evt.EventHandlerType] = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, note_sent)]
+    handlers: list[evt.EventHandlerType] = [
+        (evt.EVT_DIMSE_RECV, note_coming),
+        (evt.EVT_N_EVENT_REPORT, take),
+        (evt.EVT_PDU_SENT, note_sent),
+    ]
     association = associate(peer, contexts, handlers)
     try:
+        transaction_uid = open_transaction()
         try:
             answer, _ = association.send_n_action(
                 _request(transaction_uid, objects), _REQUEST_COMMITMENT, PUSH_MODEL, WELL_KNOWN_INSTANCE
@@ -115,9 +127,11 @@ def ask(
         if status != 0x0000 and status not in _WARNINGS:
             text = f"{peer} does not take the request to commit (status {status:04X}H)"
             raise DestinationUnavailable(text) if status in _COME_AGAIN else DeliveryRefused(text)
-        answered.wait(hold_s)
+        if not answered.wait(hold_s) and coming.is_set():  # a release would cut the answer off
+            answered.wait(peer.timeout_s)
         if association.is_established:
             association.release()
+        return transaction_uid
     finally:
         if association.is_established:
             association.abort()

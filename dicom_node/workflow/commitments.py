@@ -23,14 +23,15 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
 from pydicom.uid import generate_uid
 
-from dicom_node.deliver.commitment import EVENT_TYPES, PUSH_MODEL, REASONS, ask, read_report
+from dicom_node.deliver.commitment import EVENT_TYPES, NOT_NAMED, PUSH_MODEL, REASONS, ask, read_report
 from dicom_node.deliver.destination import peer_of, send_to
-from dicom_node.errors import Cancelled, DeliveryRefused, is_transient, reason, remedy
+from dicom_node.errors import Cancelled, NodeError, is_transient, reason, remedy
 from dicom_node.receive.event_report import EventReport
 from dicom_node.receive.status import EventStatus
 from dicom_node.settings import AnyDestination, Destination
@@ -130,9 +131,8 @@ class Commitments:
             if request is None:
                 log.warning("commitment_report_unknown", calling_ae_title=who)
                 return EventStatus.INVALID_ARGUMENT_VALUE
-            workflow_id = _id(
-                request, f"report-{said.transaction_uid}"
-            )  # a second report is the same workflow
+            # A second report would be the same workflow, which does not run again
+            workflow_id = _id(request, f"report-{said.transaction_uid}")
             arguments = (said.transaction_uid, request, sorted(said.committed), dict(said.failed))
             self._engine.enqueue_at(
                 request["priority"], 0.0, self._queue, workflow_id, self._settle, *arguments
@@ -190,14 +190,10 @@ class Commitments:
             if request["resend"]:
                 for _ in send_to(destination, [Path(kept["path"]) for kept in request["objects"]], {}):
                     pass
-            transaction_uid = generate_uid(
-                prefix=None
-            )  # that nobody can guess: it is all that a report shows
-            self._transactions.open(transaction_uid, request)
             references = [(kept["sop_class_uid"], kept["sop_instance_uid"]) for kept in request["objects"]]
-            ask(
+            transaction_uid = ask(
                 peer_of(destination),
-                transaction_uid,
+                partial(self._open, request),
                 references,
                 self.take,
                 destination.commitment_hold_s,
@@ -210,7 +206,7 @@ class Commitments:
                 attempt=attempt,
                 reason=reason(error),
                 retry_in_s=None if wait_s is None else round(wait_s, 1),
-                exc_info=not isinstance(error, DeliveryRefused | OSError) and not is_transient(error),
+                exc_info=not isinstance(error, NodeError | OSError),
             )
             if wait_s is None:
                 self._give_up(request, standing, reason(error), remedy(error))
@@ -219,6 +215,12 @@ class Commitments:
             return Asked(None, age_s, wait_s)
         log.info("commitment_asked", number=request["number"], objects=len(request["objects"]))
         return Asked(transaction_uid, age_s, destination.commitment_timeout_s)
+
+    def _open(self, request: Request) -> str:
+        # Nobody can guess it: it is all that a report has to show
+        transaction_uid = str(generate_uid(prefix=None))
+        self._transactions.open(transaction_uid, request)
+        return transaction_uid
 
     def _report_workflow(
         self, transaction_uid: str, request: Request, committed: list[str], failed: dict[str, int]
@@ -236,14 +238,16 @@ class Commitments:
         self, transaction_uid: str, request: Request, committed: list[str], failed: dict[str, int]
     ) -> Again | None:
         """Enter what a report means; what is to be sent and asked about again, if anything."""
-        self._transactions.note_report(transaction_uid)
         lacking = [kept for kept in request["objects"] if kept["sop_instance_uid"] not in committed]
+        self._transactions.note_report(transaction_uid, lacking=bool(lacking))
         standing = self._standing(request)
         if standing is None:
             log.warning("commitment_report_too_late", reason="the delivery was begun anew")
             return None
         if not lacking:
-            if standing.state is not Sent.COMMITTED:
+            if self._transactions.is_outdated(request):
+                log.warning("commitment_report_too_late", reason="objects were found lacking since")
+            elif standing.state is not Sent.COMMITTED:
                 self._tell(request, replace(standing, state=Sent.COMMITTED, detail="", remedy=""))
                 log.info("committed", objects=len(request["objects"]))
             return None
@@ -316,8 +320,7 @@ def _id(request: Request, what: str) -> str:
 
 
 def _reasons(lacking: Sequence[Kept], failed: dict[str, int]) -> str:
-    codes = sorted({failed.get(kept["sop_instance_uid"], 0) for kept in lacking})
-    named = [
-        f"{REASONS.get(code, 'unknown reason')} ({code:04X}H)" if code else "not named" for code in codes
-    ]
-    return f"it does not answer for {len(lacking)} objects: {', '.join(named)}"
+    codes = sorted({failed.get(kept["sop_instance_uid"], NOT_NAMED) for kept in lacking})
+    named = ", ".join(f"{REASONS.get(code, 'unknown reason')} ({code:04X}H)" for code in codes if code)
+    objects = "1 object" if len(lacking) == 1 else f"{len(lacking)} objects"
+    return f"it does not answer for {objects}: {named or 'no reason given'}"

@@ -55,6 +55,7 @@ _transactions = sa.Table(
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("request", sa.String, nullable=False),
     sa.Column("reported", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("lacking", sa.Boolean, nullable=False, server_default="0"),
     sa.Column("asked_at", sa.String, nullable=False),
 )
 
@@ -103,11 +104,11 @@ class Transactions:
             text = connection.scalar(query.where(_transactions.c.transaction_uid == transaction_uid))
         return None if text is None else cast("Request", json.loads(text))
 
-    def note_report(self, transaction_uid: str) -> None:
-        """Keep that the report has come."""
+    def note_report(self, transaction_uid: str, *, lacking: bool) -> None:
+        """Keep that the report has come, and whether objects are lacking."""
         this = _transactions.c.transaction_uid == transaction_uid
         with self._writing() as connection:
-            connection.execute(_transactions.update().where(this).values(reported=True))
+            connection.execute(_transactions.update().where(this).values(reported=True, lacking=lacking))
 
     def awaits_report(self, transaction_uid: str, request: Request) -> bool:
         """Whether a transaction has no report yet and is of the latest request of its delivery."""
@@ -119,6 +120,13 @@ class Transactions:
         with self._reading() as connection:
             latest = connection.scalar(query.where(_transactions.c.ticket == request["ticket"]))
         return latest is None or request["number"] >= latest
+
+    def is_outdated(self, request: Request) -> bool:
+        """Whether a later request of the same delivery was answered with objects lacking."""
+        later = (_transactions.c.ticket == request["ticket"]) & (_transactions.c.number > request["number"])
+        query = sa.select(sa.func.count()).where(later, _transactions.c.lacking)
+        with self._reading() as connection:
+            return bool(connection.scalar(query))
 
     def _was_reported(self, transaction_uid: str) -> bool:
         query = sa.select(_transactions.c.reported)

@@ -34,7 +34,7 @@ def ignore(_report: EventReport) -> int:
 
 def test_the_request_names_transaction_and_objects() -> None:
     with Committing("ARCHIVE", 0) as archive:
-        ask(peer_of(archive), "1.2.3", OBJECTS, ignore, 0)
+        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, ignore, 0)
     (asked,) = archive.asked
     assert asked.transaction_uid == "1.2.3"
     assert list(asked.objects) == OBJECTS
@@ -52,12 +52,25 @@ def test_a_report_on_the_same_association_is_taken_and_ends_the_wait() -> None:
 
     with Committing("ARCHIVE", 0, after=keep) as archive:
         start = time.monotonic()
-        ask(peer_of(archive), "1.2.3", OBJECTS, take, 60)
+        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, take, 60)
         assert time.monotonic() - start < 30
         assert wait_for(lambda: archive.statuses) == [0x0000]
     (report,) = reports
     assert (report.sop_class_uid, report.event_type) == (PUSH_MODEL, 2)
     assert read_report(report) == Report("1.2.3", frozenset(["1.2.1"]), {"1.2.2": 0x0112})
+
+
+def test_a_report_that_is_being_taken_when_the_wait_ends_is_answered() -> None:
+    def keep(archive: Committing, asked: Asked) -> None:
+        archive.report_on(asked.association, asked.transaction_uid, asked.uids)
+
+    def slowly(_report: EventReport) -> int:
+        time.sleep(2)
+        return 0x0000
+
+    with Committing("ARCHIVE", 0, after=keep) as archive:
+        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, slowly, 1)
+        assert wait_for(lambda: archive.statuses) == [0x0000]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +88,7 @@ def test_a_refusal_is_transient_or_final(status: int, error: type[NodeError]) ->
         Committing("ARCHIVE", 0, during=lambda *_: status) as archive,
         pytest.raises(error, match=f"status {status:04X}H"),
     ):
-        ask(peer_of(archive), "1.2.3", OBJECTS, ignore, 0)
+        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, ignore, 0)
 
 
 def hang(_archive: Committing, _asked: Asked) -> None:
@@ -92,17 +105,17 @@ def test_no_answer_is_asked_again(during) -> None:
         Committing("ARCHIVE", 0, during=during) as archive,
         pytest.raises(DestinationUnavailable, match="ARCHIVE@"),
     ):
-        ask(peer_of(archive, timeout_s=1), "1.2.3", OBJECTS, ignore, 0)
+        ask(peer_of(archive, timeout_s=1), lambda: "1.2.3", OBJECTS, ignore, 0)
 
 
 def test_nobody_there_is_asked_again_and_who_does_not_offer_it_is_not() -> None:
     with pytest.raises(DestinationUnavailable, match="does not answer"):
-        ask(Peer("ARCHIVE", "127.0.0.1", free_port(), "NODE"), "1.2.3", OBJECTS, ignore, 0)
+        ask(Peer("ARCHIVE", "127.0.0.1", free_port(), "NODE"), lambda: "1.2.3", OBJECTS, ignore, 0)
     with (
         Committing("ARCHIVE", 0, offers_commitment=False) as archive,
         pytest.raises(DeliveryRefused, match="Storage Commitment Push Model"),
     ):
-        ask(peer_of(archive), "1.2.3", OBJECTS, ignore, 0)
+        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, ignore, 0)
 
 
 def report_of(information: bytes, syntax: str = ExplicitVRLittleEndian) -> EventReport:

@@ -94,7 +94,7 @@ def test_orthanc_names_what_it_lacks(pacs: Orthanc, tmp_path: Path, port: int, s
         uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in paths]
         missing, transaction_uid = generate_uid(), generate_uid()
         objects = [(str(MRImageStorage), uid) for uid in (*uids, missing)]
-        ask(peer, transaction_uid, objects, take, 1)
+        ask(peer, lambda: transaction_uid, objects, take, 1)
         wait_for(lambda: reports)
     finally:
         receiver.stop(5)

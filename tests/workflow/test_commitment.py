@@ -95,7 +95,7 @@ def destination(archive: Committing, commitment: str, timeout_s: float) -> str:
         (
             f'ae_title = "{archive.title}"\nhost = "127.0.0.1"\nport = {archive.port}',
             f'commitment = "{commitment}"\ncommitment_timeout_s = {timeout_s}\ncommitment_attempts = 2',
-            "commitment_hold_s = 0.6",
+            f"commitment_hold_s = {30 if archive.after is keep_here else 0.1}",
         )
     )
 
