@@ -34,6 +34,7 @@ from dicom_node.workflow.upkeep import Upkeep
 
 # Of stop_timeout_s, for what runs to end by itself; the rest is for closing down in order
 _WITHIN = 0.9
+_CUT = "stop_timeout_s is over; what was not finished goes on at the next start"
 
 log = structlog.get_logger()
 
@@ -119,7 +120,9 @@ class Node:
         self.receiver.stop(0)
         self.ledger.close()
         self.transactions.close()
-        if not self.engine.is_working:  # else the lock goes with the process, once the last step has ended
+        if self.engine.is_working:  # the lock goes with the process
+            log.warning("node_cut", meaning=_CUT)
+        else:
             os.close(self._lock)
         log.info("node_stopped")
 
@@ -163,7 +166,7 @@ def serve(settings: Settings) -> NoReturn:
 def _end_after(limit_s: float) -> None:
     """End the process, whatever thread still runs."""
     time.sleep(limit_s)
-    log.warning("node_cut", meaning="stop_timeout_s is over; what was not finished goes on at the next start")
+    log.warning("node_cut", meaning=_CUT)
     os._exit(0)
 
 
