@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, EnhancedSRStorage, Verification
 
-from dicom_node.deliver.cstore import Peer, send_files
+from dicom_node.deliver.cstore import Peer, echo, send_files
 from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
 from dicom_node.phantom.mr_series import Storage
@@ -176,6 +176,15 @@ def test_compressed_files_are_sent_as_they_are(series_of: Series) -> None:
     with scp(syntax=JPEG2000Lossless) as (peer, stored):
         list(send_files(peer, paths))
     assert stored[0].PixelData == pydicom.dcmread(paths[0]).PixelData
+
+
+def test_a_peer_that_answers_an_echo_is_there() -> None:
+    with scp(sop_class=Verification, syntax=ImplicitVRLittleEndian) as (peer, _):
+        echo(peer)
+    with scp() as (peer, _), pytest.raises(DeliveryRefused, match="takes none of Verification"):
+        echo(peer)
+    with pytest.raises(DestinationUnavailable, match="does not answer"):
+        echo(Peer("PEER", "127.0.0.1", free_port(), "NODE"))
 
 
 def test_nobody_there_is_tried_again(paths: list[Path]) -> None:
