@@ -135,7 +135,9 @@ def _stand_in_uid(index: int) -> str:
 
 def frame_of_reference_uid(provenance: Provenance) -> str:
     """The source's, or one of our own for a source that has none."""
-    return str(provenance.source.header.get("FrameOfReferenceUID") or provenance.lasting_uid("frame of reference"))
+    return str(
+        provenance.source.header.get("FrameOfReferenceUID") or provenance.lasting_uid("frame of reference")
+    )
 
 
 def plane_of(volume: MRVolume, index: int) -> Dataset:
