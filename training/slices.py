@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.phantom.brain import brain_phantom
+from dicom_node.phantom.cut import cut_head
 from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
-from dicom_node.series.volume import Plane
 from training.cases import Case
 from training.recipe import PhantomRecipe
-
-# shape and spacing of synthetic heads: as axial series have them, and fine enough to be cut otherwise
-AXIAL = ((24, 256, 256), (5.0, 0.9, 0.9))
-FINE = ((128, 176, 176), (1.4, 1.3, 1.3))
 
 
 @dataclass(frozen=True)
@@ -78,26 +72,9 @@ def prepare(sources: Iterable[Iterable[Case]], size: int, rule: PercentileRule) 
     )
 
 
-def _cut(volume: NDArray[Any], plane: Plane) -> NDArray[Any]:
-    """Bring a head's (slices from the feet, rows from the front, columns from the right) to a plane.
-
-    Rows and columns are those that the node gives every series of that plane.
-    """
-    if plane is Plane.CORONAL:
-        return volume[::-1].transpose(1, 0, 2)
-    if plane is Plane.SAGITTAL:
-        return volume[::-1].transpose(2, 0, 1)
-    return volume
-
-
 def phantom_cases(recipe: PhantomRecipe) -> Iterable[Case]:
     """Yield the synthetic heads of a recipe, every other without a lesion."""
     for number in range(recipe.heads):
         seed, plane = recipe.first_seed + number, recipe.planes[number // 2 % len(recipe.planes)]
-        sampling = AXIAL if plane is Plane.AXIAL else FINE
-        phantom = brain_phantom(seed, *sampling, contrast=recipe.contrast, lesion=number % 2 == 0)
-        step = 1 if plane is Plane.AXIAL else 4  # of the fine slices, a fourth
-        voxels, mask = _cut(phantom.voxels, plane)[::step], _cut(phantom.lesion, plane)[::step]
-        inside = np.flatnonzero((voxels > 0.2 * voxels.max()).mean(axis=(1, 2)) > 0.05)
-        part = slice(inside[0], inside[-1] + 1)
-        yield Case(f"phantom-{seed}", voxels[part], mask[part])
+        cut = cut_head(seed, plane, contrast=recipe.contrast, lesion=number % 2 == 0).of_the_head()
+        yield Case(f"phantom-{seed}", cut.voxels, cut.lesion)

@@ -1,17 +1,21 @@
-"""The phantom as a scanner would send it: an axial FLAIR series with a lesion at a known place."""
+"""The phantom as a scanner would send it: a series with a lesion at a known place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_node.phantom.brain import Phantom, brain_phantom
-from dicom_node.phantom.mr_series import mr_series
+from dicom_node.phantom.brain import PhantomContrast
+from dicom_node.phantom.cut import Cut, cut_head
+from dicom_node.phantom.mr_series import FLAIR, T1CE, mr_series
+from dicom_node.series.volume import Plane
 
 DEMO_SEED = 0  # seeds below 1000 are never trained on
+
+_ACQUISITIONS = {"FLAIR": FLAIR, "T1CE": T1CE}
+_DESCRIPTIONS = {"FLAIR": "FLAIR", "T1CE": "T1 SE +C"}
+_PLANES = {Plane.AXIAL: "AX", Plane.CORONAL: "COR", Plane.SAGITTAL: "SAG"}
 
 
 @dataclass(frozen=True)
@@ -21,29 +25,33 @@ class Scan:
     Attributes
     ----------
     datasets : one MR image per slice
-    phantom : what was scanned
-    affine : (4, 4), maps (column, row, slice, 1) to LPS mm
+    cut : what was scanned
     """
 
     datasets: list[Dataset]
-    phantom: Phantom
-    affine: NDArray[np.float64]
-
-    @property
-    def lesion_centre_mm(self) -> NDArray[np.float64] | None:
-        """Where the lesion's centre lies in patient coordinates, (3,); None without a lesion."""
-        if self.phantom.centre is None:
-            return None
-        slice_, row, column = self.phantom.centre
-        centre: NDArray[np.float64] = (self.affine @ [column, row, slice_, 1.0])[:3]
-        return centre
+    cut: Cut
 
 
-def scan_phantom(seed: int = DEMO_SEED, *, lesion: bool = True) -> Scan:
-    """Scan a phantom whose middle lies at the origin of the patient coordinates."""
-    phantom = brain_phantom(seed, lesion=lesion)
-    step_mm = np.array(phantom.spacing_mm[::-1])
-    affine = np.diag([*step_mm, 1.0])
-    affine[:3, 3] = -step_mm * (np.array(phantom.voxels.shape[::-1]) - 1) / 2
-    name = f"phantom {seed}{'' if lesion else ' healthy'}"
-    return Scan(mr_series(phantom.voxels, affine, seed=name), phantom, affine)
+def scan_phantom(
+    seed: int = DEMO_SEED,
+    *,
+    contrast: PhantomContrast = "FLAIR",
+    plane: Plane = Plane.AXIAL,
+    lesion: bool = True,
+) -> Scan:
+    """Scan a phantom whose middle lies at the origin of the patient coordinates.
+
+    Series of the same head are of one study; the head with its lesion and without are two.
+    """
+    cut = cut_head(seed, plane, contrast=contrast, lesion=lesion).of_the_head()
+    axial_flair = contrast == "FLAIR" and plane is Plane.AXIAL
+    datasets = mr_series(
+        cut.voxels,
+        cut.affine,
+        acquisition=_ACQUISITIONS[contrast],
+        seed=f"phantom {seed}{'' if lesion else ' healthy'}",
+        series_seed="1" if axial_flair else f"{contrast} {plane}",
+        series_number=1 + 3 * list(_ACQUISITIONS).index(contrast) + list(Plane).index(plane),
+        series_description=f"{_PLANES[plane]} {_DESCRIPTIONS[contrast]} phantom",
+    )
+    return Scan(datasets, cut)

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.errors import ConfigurationError, NodeError, PermanentError, TransientError
+from dicom_node.phantom.brain import PhantomContrast
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import scan_phantom
 from dicom_node.series.find import find_series
@@ -84,7 +85,9 @@ class Demonstration:
     timings_s: dict[str, float]
 
 
-def demonstrate(out: Path, settings: Settings, series: Path | None) -> Demonstration:
+def demonstrate(
+    out: Path, settings: Settings, series: Path | None, contrast: PhantomContrast = "FLAIR"
+) -> Demonstration:
     """Send a series, wait for its result in the archive, and prove it there.
 
     Parameters
@@ -92,16 +95,21 @@ def demonstrate(out: Path, settings: Settings, series: Path | None) -> Demonstra
     out : made, or emptied when it is an earlier demonstration's
     settings : whose bundles and pipelines the node gets
     series : folder of one MR series; None for the phantom
+    contrast : of the phantom
 
     Raises
     ------
+    ConfigurationError
+        No bundle reads the phantom, or a folder will not do.
     NodeError
         When the series was skipped, or its result did not arrive or is not valid.
     """
+    if series is None and not any(contrast in p.match.contrasts for p in settings.pipelines):
+        raise ConfigurationError(f"no installed bundle reads {contrast}; dicom-node models lists them")
     paths = None if series is None else _one_series(series)
     _empty(out, series)
     if paths is None:
-        paths = _phantom(out / "series")
+        paths = write_series(scan_phantom(contrast=contrast).datasets, out / "series")
     with Archive(out / "archive", "ARCHIVE") as archive:
         port = _free_port()
         configuration = out / "node.toml"
@@ -161,10 +169,6 @@ def _empty(out: Path, series: Path | None) -> None:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / _MARK).touch()
-
-
-def _phantom(folder: Path) -> list[Path]:
-    return write_series(scan_phantom().datasets, folder)
 
 
 def _one_series(folder: Path) -> list[Path]:
