@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from dicom_node.series.contrast_agent import agent_of
 from dicom_node.series.headers import Frame
 from dicom_node.series.volume import Contrast
 
@@ -17,9 +18,10 @@ _DESCRIPTIONS = (
     (Contrast.T1, re.compile(r"\bt1|t1w|mprage|bravo|spgr|\btfe\b|\bvibe\b", re.IGNORECASE)),
     (Contrast.T2, re.compile(r"\bt2|t2w", re.IGNORECASE)),
 )
-_POST = re.compile(r"post|\+\s?c\b|\bc\+|\bgd\b|gado|\bkm\b|t1.?ce\b|\bce\b|\+gd|contrast", re.IGNORECASE)
-_PRE = re.compile(r"\bpre\b|\bnative?\b|without|\bw/o\b|\bnon.?contrast\b", re.IGNORECASE)
-_NO_AGENT = {"", "none", "no", "n", "0", "without", "unknown"}
+# Balanced steady state is T2/T1-weighted, though its times are those of a T1.
+_BALANCED = re.compile(
+    r"fiesta|\bciss\b|true?.?fi(sp)?\b|\bb.?ssfp\b|\bb.?(ffe|tfe)\b|balanced|\*?\btfi\d", re.IGNORECASE
+)
 
 
 def contrast_of(frame: Frame) -> tuple[Contrast, str]:
@@ -32,14 +34,10 @@ def contrast_of(frame: Frame) -> tuple[Contrast, str]:
     weighting, reason = _by_physics(frame)
     if weighting is Contrast.UNKNOWN:
         weighting, reason = _by_description(frame)
-    if weighting is Contrast.T1 and (agent := _post_contrast(frame)):
-        return Contrast.T1CE, f"{reason}; {agent}"
+    if weighting is Contrast.T1:
+        agent = agent_of(frame)
+        return (Contrast.T1CE if agent.given else Contrast.T1), f"{reason}; {agent.reason}"
     return weighting, reason
-
-
-def post_contrast_is_known(frame: Frame) -> bool:
-    """Whether anything in the header speaks of a contrast agent, given or not."""
-    return bool(frame.text("ContrastBolusAgent") or _POST.search(_words(frame)) or _PRE.search(_words(frame)))
 
 
 def _by_physics(frame: Frame) -> tuple[Contrast, str]:
@@ -55,6 +53,9 @@ def _by_physics(frame: Frame) -> tuple[Contrast, str]:
         return Contrast.FLAIR, f"{told}, TR {tr:g}"
     if gradient and inversion and ti is not None and 600 <= ti <= 950:
         return Contrast.T1, f"inversion recovery gradient echo, TI {ti:g}"
+    names = f"{frame.text('SequenceName')} {frame.text('SeriesDescription')}".replace("_", " ")
+    if gradient and not inversion and (found := _BALANCED.search(names)):
+        return Contrast.UNKNOWN, f"balanced steady state ({found.group()!r})"
     if gradient and tr is not None and te is not None and te < 10 and tr < 25:
         return Contrast.T1, f"gradient echo, TE {te:g}, TR {tr:g}"
     if spin and inversion and ti is not None and 600 <= ti <= 1200 and (te or 0) < 50:
@@ -77,15 +78,6 @@ def _by_description(frame: Frame) -> tuple[Contrast, str]:
                 return Contrast.UNKNOWN, f"the description says {found.group()!r}, TR or TI says no"
             return contrast, f"the description says {found.group()!r}"
     return Contrast.UNKNOWN, "neither sequence parameters nor description tell the contrast"
-
-
-def _post_contrast(frame: Frame) -> str | None:
-    if frame.text("ContrastBolusAgent").strip().lower() not in _NO_AGENT:
-        return "ContrastBolusAgent is given"
-    words = _words(frame)
-    if not _PRE.search(words) and (found := _POST.search(words)):
-        return f"the description says {found.group()!r}"
-    return None
 
 
 def _words(frame: Frame) -> str:

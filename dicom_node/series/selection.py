@@ -12,9 +12,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dicom_node.errors import SeriesRefused
-from dicom_node.series.contrast import contrast_of, post_contrast_is_known
+from dicom_node.series.body_part import body_part_objection
+from dicom_node.series.contrast import contrast_of
+from dicom_node.series.contrast_agent import agent_of
 from dicom_node.series.geometry import Stack, order_stack, orientation_of
 from dicom_node.series.headers import MULTI_FRAME, SINGLE_FRAME, Frame
+from dicom_node.series.image_kind import (
+    acquisition_objection,
+    description_objection,
+    image_type_objection,
+)
 from dicom_node.series.orientation import nearest_plane
 from dicom_node.series.stacks import split_stacks
 from dicom_node.series.volume import Contrast, Plane
@@ -60,48 +67,6 @@ class Selection:
 
 
 PIPELINE = "pipeline"
-
-_DERIVED_TYPES = {
-    "LOCALIZER": "a localizer",
-    "MPR": "a multiplanar reformat",
-    "CSA MPR": "a multiplanar reformat",
-    "REFORMATTED": "a multiplanar reformat",
-    "MIP": "a projection",
-    "CSA MIP": "a projection",
-    "MINIP": "a projection",
-    "PROJECTION IMAGE": "a projection",
-    "ADC": "an ADC map",
-    "FA": "an FA map",
-    "TRACEW": "a trace-weighted diffusion image",
-    "DIFFUSION": "a diffusion image",
-    "PERFUSION": "a perfusion image",
-    "CBF": "a perfusion map",
-    "CBV": "a perfusion map",
-    "MTT": "a perfusion map",
-    "TTP": "a perfusion map",
-    "P": "a phase image",
-    "PHASE": "a phase image",
-    "PHASE MAP": "a phase image",
-    "R": "a real part",
-    "I": "an imaginary part",
-    "ASL": "arterial spin labelling",
-    "T1 MAP": "a T1 map",
-    "T2 MAP": "a T2 map",
-    "SUB": "a subtraction",
-    "SUBTRACTION": "a subtraction",
-    "SCREEN SAVE": "a screen save",
-    "MOSAIC": "a mosaic",
-}
-_DERIVED_WORDS = (
-    (re.compile(r"\b(localizer|localiser|scout|survey|loc|3.?plane)\b", re.I), "a localizer"),
-    (re.compile(r"\b(mpr|reformat(ted)?)\b", re.I), "a multiplanar reformat"),
-    (re.compile(r"\b(mip|minip|projection)\b", re.I), "a projection"),
-    (re.compile(r"\b(adc|trace.?w?|tracew|dwi|dti|diffusion)\b", re.I), "a diffusion image or map"),
-    (re.compile(r"\b(perfusion|dsc|dce|cbv|cbf|mtt|ttp)\b", re.I), "a perfusion image or map"),
-    (re.compile(r"\b(asl|pcasl)\b", re.I), "arterial spin labelling"),
-    (re.compile(r"\b(t1|t2|phase|field|b0|b1).?map(ping)?\b", re.I), "a parameter map"),
-    (re.compile(r"\bsub(traction)?\b", re.I), "a subtraction"),
-)
 
 
 def select(
@@ -167,7 +132,7 @@ def _remarks(groups: Sequence[object], group: Sequence[Frame], contrast: Contras
     """Say what the reader of the report should know about the choice."""
     if len(groups) > 1:
         yield f"The series holds {len(groups)} volumes; the one that fits was analysed."
-    if contrast in (Contrast.T1, Contrast.T1CE) and not post_contrast_is_known(group[0]):
+    if contrast in (Contrast.T1, Contrast.T1CE) and agent_of(group[0]).given is None:
         yield "Whether contrast agent was given is not known from the header."
 
 
@@ -192,24 +157,6 @@ def _sop_class(frame: Frame) -> str | None:
     return f"{getattr(uid, 'name', uid)} is not an MR image class that the node reads"
 
 
-def _original(frame: Frame) -> str | None:
-    values = frame.text("ImageType").upper().split("\\")
-    for value in values[2:]:
-        if value in _DERIVED_TYPES:
-            return f"ImageType says {value}: {_DERIVED_TYPES[value]}"
-    if values[:2] != ["ORIGINAL", "PRIMARY"]:
-        return f"ImageType is {'/'.join(values[:2]) or 'missing'}, not ORIGINAL/PRIMARY"
-    return None
-
-
-def _description(frame: Frame) -> str | None:
-    words = frame.text("SeriesDescription").replace("_", " ")
-    for pattern, meaning in _DERIVED_WORDS:
-        if found := pattern.search(words):
-            return f"SeriesDescription says {found.group()!r}: {meaning}"
-    return None
-
-
 def _burned_in(frame: Frame) -> str | None:
     burned = frame.text("BurnedInAnnotation") == "YES"
     return "BurnedInAnnotation is YES: text in the pixels" if burned else None
@@ -226,8 +173,10 @@ def _grey(frame: Frame) -> str | None:
 _SERIES_RULES: tuple[tuple[str, Callable[[Frame], str | None]], ...] = (
     ("modality is MR", _modality),
     ("SOP class is MR, enhanced MR or legacy converted enhanced MR", _sop_class),
-    ("image is original and primary", _original),
-    ("description names no derived image", _description),
+    ("image is original and primary", image_type_objection),
+    ("description names no derived image", description_objection),
+    ("no angiography and no dynamic series", acquisition_objection),
+    ("body part may be the head", body_part_objection),
     ("no burned-in annotation", _burned_in),
     ("image is grey", _grey),
 )

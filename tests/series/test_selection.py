@@ -48,6 +48,8 @@ def test_a_flair_series_is_chosen_and_every_rule_is_in_the_trace() -> None:
         "SOP class is MR, enhanced MR or legacy converted enhanced MR",
         "image is original and primary",
         "description names no derived image",
+        "no angiography and no dynamic series",
+        "body part may be the head",
         "no burned-in annotation",
         "image is grey",
         "volumes",
@@ -224,7 +226,7 @@ def test_contrast_is_told_by_physics_first_and_description_second(
 @pytest.mark.parametrize(
     ("folder", "reason"),
     [
-        ("ge_epi", "contrast is UNKNOWN, it takes FLAIR"),
+        ("ge_epi", "one of a dynamic series"),
         ("hanke_t1_axial", "ImageType is DERIVED/SECONDARY, not ORIGINAL/PRIMARY"),
         ("philips_enhanced_fmap", "contrast is T1, it takes FLAIR"),
         ("siemens_vida_enhanced_phantom", ""),
