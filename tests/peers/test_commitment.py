@@ -54,7 +54,9 @@ def configure(tmp_path: Path, port: int, models: Path, pacs: Orthanc, timeout_s:
         f'commitment = "required"\ncommitment_timeout_s = {timeout_s}'
     )
     destinations = {"pacs": lines}
-    return write_configuration(tmp_path / "node.toml", port=port, models=models, destinations=destinations)
+    return write_configuration(
+        tmp_path / "node.toml", port=port, models=models, destinations=destinations, quiet_s=60
+    )
 
 
 def send(paths: list[Path], port: int) -> None:

@@ -49,7 +49,9 @@ def pacs(tmp_path: Path, port: int) -> Iterator[Orthanc]:
 
 def configure(tmp_path: Path, port: int, models: Path, *lines: str) -> Path:
     destinations = {"pacs": "\n".join(lines)}
-    return write_configuration(tmp_path / "node.toml", port=port, models=models, destinations=destinations)
+    return write_configuration(
+        tmp_path / "node.toml", port=port, models=models, destinations=destinations, quiet_s=60
+    )
 
 
 def send(paths: list[Path], port: int) -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 import pytest
 from typer.testing import CliRunner
 
+from dicom_node.analysis.manifest import read_manifest
 from dicom_node.cli import app
 from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.workflow.ledger import ENDED, Entry, Ledger
@@ -90,18 +91,21 @@ def write_configuration(
     models: Path,
     destinations: dict[str, tuple[str, int] | str],
     waits: str = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10",
+    quiet_s: float = 3,
 ) -> Path:
-    """Write a configuration with one FLAIR pipeline per bundle in ``models`` to every destination.
+    """Write a configuration with a pipeline per bundle in ``models``, of its contrasts, to every destination.
 
     Parameters
     ----------
     destinations : AE title and port on this machine, or lines of TOML, by name
+    quiet_s : longer than the machine may stall between two images, unless a test waits for it
     waits : of every destination, lines of TOML
     """
-    bundles = sorted(p.parent.name for p in models.glob("*/manifest.toml"))
+    bundles = [read_manifest(p.parent) for p in sorted(models.glob("*/manifest.toml"))]
     names = list(destinations)
     pipelines = "".join(
-        f'[[pipelines]]\nname = "{b}"\nbundle = "{b}"\nmatch = {{ contrasts = ["FLAIR"] }}\n'
+        f'[[pipelines]]\nname = "{b.name}"\nbundle = "{b.name}"\n'
+        f"match = {{ contrasts = {[str(c) for c in b.contrasts]} }}\n"
         f"destinations = {names}\n"
         for b in bundles
     )
@@ -109,7 +113,7 @@ def write_configuration(
     path.write_text(
         f'folder = "{path.parent / "var"}"\n'
         f"[receive]\nport = {port}\n"
-        f"[completion]\nquiet_s = 3\nquiet_after_release_s = 0.5\n"
+        f"[completion]\nquiet_s = {quiet_s}\nquiet_after_release_s = 0.5\n"
         f'[analysis]\nmodels = "{models}"\ndevice = "cpu"\n{pipelines}{peers}'
     )
     return path

@@ -153,7 +153,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, spot_models: Path) -> Iterator
             for name, archive in archives.items()
         }
         configuration = write_configuration(
-            folder / "node.toml", port=port, models=spot_models, destinations=lines
+            folder / "node.toml", port=port, models=spot_models, destinations=lines, quiet_s=60
         )
         with node_process(configuration, port):
             send(new_series(folder / "series"), port)
@@ -306,7 +306,7 @@ def test_a_killed_node_goes_on_and_takes_the_report(
     with Committing("ARCHIVE", port, during=die) as archive:
         lines = {"archive": destination(archive, "required", 60)}
         configuration = write_configuration(
-            tmp_path / "node.toml", port=port, models=spot_models, destinations=lines
+            tmp_path / "node.toml", port=port, models=spot_models, destinations=lines, quiet_s=60
         )
         with node_process(configuration, port) as node:
             nodes.append(node)
