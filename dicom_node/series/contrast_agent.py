@@ -212,10 +212,10 @@ def _acquisition_time(frame: Frame) -> str:
 
 def _seconds(time: str) -> float | None:
     """Seconds since midnight of a TM value (PS3.5 6.2), with or without colons; None when it is none."""
-    found = re.match(r"(\d\d):?(\d\d):?(\d\d(?:\.\d+)?)", time)
+    found = re.match(r"(\d\d):?(\d\d):?(\d\d(?:\.\d+)?)?", time)
     if found is None:
         return None
-    hours, minutes, seconds = map(float, found.groups())
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
