@@ -64,23 +64,35 @@ def evaluate(
     baselines: Annotated[
         Path | None, typer.Option(help="A baselines.json of the same data, to stand beside the bundle.")
     ] = None,
-    record: Annotated[bool, typer.Option(help="Put the headline figures into the manifest.")] = False,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="A metrics.json of another bundle on the same data; repeatable.")
+    ] = None,
+    record: Annotated[bool, typer.Option(help="Put the figures into manifest and card.")] = False,
 ) -> None:
     """Measure a bundle, run as the node runs it: metrics.json, report.md and pictures."""
     with _told():
         from training.evaluation import run_evaluation
 
-        run_evaluation(bundle, data, split, out, record=record, every=every, baselines=baselines)
+        run_evaluation(
+            bundle, data, split, out, record=record, every=every, baselines=baselines, beside=beside or ()
+        )
     typer.echo((out / "report.md").read_text(encoding="utf-8"))
 
 
 @app.command()
-def robustness(bundle: Bundle, out: Out, data: Data = None, split: Split = "test", every: Every = 1) -> None:
+def robustness(
+    bundle: Bundle,
+    out: Out,
+    data: Data = None,
+    split: Split = "test",
+    every: Every = 1,
+    record: Annotated[bool, typer.Option(help="Put the table into the bundle's card.")] = False,
+) -> None:
     """Measure a bundle on perturbed volumes: robustness.json, robustness.md and a picture."""
     with _told():
         from training.robustness import run_robustness
 
-        run_robustness(bundle, data, split, out, every)
+        run_robustness(bundle, data, split, out, every, record=record)
     typer.echo((out / "robustness.md").read_text(encoding="utf-8"))
 
 

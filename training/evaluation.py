@@ -16,6 +16,7 @@ from dicom_node.analysis.bundle import Bundle, load_bundle
 from dicom_node.errors import ConfigurationError
 from dicom_node.series.normalisation import normalise
 from training import contact_sheet, pictures
+from training.card import put_into_card
 from training.contact_sheet import Example
 from training.figures import VolumeAnswers, dice
 from training.report import markdown
@@ -113,8 +114,8 @@ def _draw(bundle: Bundle, judged: Sequence[Judged], metrics: Metrics, out: Path)
     return [picture for picture in drawn if picture]
 
 
-def read_baselines(file: Path, data: Sequence[str], split: str) -> Metrics:
-    """Read what ``baselines`` wrote.
+def read_measured(file: Path, data: Sequence[str], split: str) -> Metrics:
+    """Read what ``baselines`` or ``evaluate`` wrote.
 
     Raises
     ------
@@ -125,11 +126,13 @@ def read_baselines(file: Path, data: Sequence[str], split: str) -> Metrics:
         table: Metrics = json.loads(file.read_text(encoding="utf-8"))
         found = table["data"], table["split"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigurationError(f"{file} is no file that 'baselines' wrote (baselines.json)") from None
+        raise ConfigurationError(
+            f"{file} is no file that 'baselines' (baselines.json) or 'evaluate' (metrics.json) wrote"
+        ) from None
     if found != (list(data), split):
         raise ConfigurationError(
             f"{file} was made on {' + '.join(found[0])}, split {found[1]}, "
-            f"not on {' + '.join(data)}, split {split}; run 'baselines' on these"
+            f"not on {' + '.join(data)}, split {split}; measure on these"
         )
     return table
 
@@ -143,6 +146,7 @@ def run_evaluation(
     record: bool = False,
     every: int = 1,
     baselines: Path | None = None,
+    beside: Sequence[Path] = (),
 ) -> Metrics:
     """Write ``metrics.json``, ``report.md`` and pictures into ``out``.
 
@@ -151,16 +155,18 @@ def run_evaluation(
     bundle_folder : loaded and proven as the node does, on the CPU
     data : folders with an ``index.csv``; by default ``lgg_flair`` in the folder of the data sets
     split : of the indices
-    record : also put the headline figures into the bundle's manifest
+    record : also put the headline figures into the bundle's manifest and the tables into its card
     every : take only every n-th patient
     baselines : a ``baselines.json`` of the same data, for the report
+    beside : ``metrics.json`` of other bundles on the same data, for the report
     """
     if record and every > 1:
         raise ConfigurationError("figures of a part of the patients are not recorded; leave out --every")
     bundle = load_bundle(bundle_folder, "cpu")
     folders = folders_of(data)
     names = [folder.resolve().name for folder in folders]
-    classifiers = read_baselines(baselines, names, split) if baselines else None
+    classifiers = read_measured(baselines, names, split)["classifiers"] if baselines else {}
+    others = [read_measured(file, names, split) for file in beside]
     judged = [judge(bundle, volume) for volume in read_volumes(folders, split, every)]
     metrics: Metrics = {"bundle": origin_of(bundle), "data": names, "split": split, "every": every}
     metrics |= measure(bundle, [one.answers for one in judged])
@@ -168,13 +174,17 @@ def run_evaluation(
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     drawn = [picture.name for picture in _draw(bundle, judged, metrics, out)]
-    (out / "report.md").write_text(markdown(metrics, classifiers, drawn), encoding="utf-8")
+    report = markdown(metrics, classifiers, others, drawn)
+    (out / "report.md").write_text(report, encoding="utf-8")
     if record:
         figures = {name: round(value, 4) for name, value in _headlines(metrics) if value is not None}
         write_manifest(bundle.manifest.model_copy(update={"figures": figures}), bundle_folder)
+        put_into_card(bundle_folder, "figures", report)
     return metrics
 
 
 def _headlines(metrics: Metrics) -> Iterator[tuple[str, float | None]]:
-    for name, (part, key) in HEADLINES.items():
-        yield name, metrics[part][key]
+    """Give the figures of the one data set, or of each by its name."""
+    for data, own in metrics.get("by_data", {"": metrics}).items():
+        for name, (part, key) in HEADLINES.items():
+            yield f"{data}_{name}".lstrip("_"), own[part][key]

@@ -108,16 +108,21 @@ def _cautions(name: str, metrics: Metrics) -> Iterator[str]:
         yield f"{name}: with no more than {units} to draw from, the intervals say little."
 
 
-def _beside(metrics: Metrics, baselines: Metrics | None) -> Iterator[str]:
-    """Compare with the baselines and the origin works."""
-    ours = f"{metrics['bundle']['name']} {metrics['bundle']['version']}"
+def _beside(metrics: Metrics, classifiers: Metrics, others: Sequence[Metrics]) -> Iterator[str]:
+    """Compare with other bundles, the baselines and the origin works."""
+    bundles = {f"{own['bundle']['name']} {own['bundle']['version']}": own for own in (metrics, *others)}
     cnn, resnet = ORIGINS.items()
-    classifiers = baselines["classifiers"] if baselines else {}
+    slices, pixels = (
+        {name: own[part] for name, own in bundles.items()} for part in ("detector", "segmenter")
+    )
     yield from ("", "## Beside other methods", "", "Slices:", "")
-    yield from rows_of({ours: metrics["detector"], **classifiers, cnn[0]: cnn[1]}, DETECTOR_COLUMNS)
+    yield from rows_of({**slices, **classifiers, cnn[0]: cnn[1]}, DETECTOR_COLUMNS)
     yield from ("", "Pixels:", "")
-    yield from rows_of({ours: metrics["segmenter"], resnet[0]: resnet[1]}, SEGMENTER_COLUMNS)
+    yield from rows_of({**pixels, resnet[0]: resnet[1]}, SEGMENTER_COLUMNS)
     yield from ("", ORIGINS_NOTE)
+    yield from ("", "## Time, in ms per slice on a CPU", "")
+    rows = [[name, *(f"{ms:.1f}" for ms in own["speed"].values())] for name, own in bundles.items()]
+    yield from grid(["", *(key.replace("_", " ") for key in metrics["speed"])], rows)
 
 
 def _confusion(metrics: Metrics) -> list[str]:
@@ -129,13 +134,16 @@ def _confusion(metrics: Metrics) -> list[str]:
     return grid(["", "tumour", "no tumour"], rows)
 
 
-def markdown(metrics: Metrics, baselines: Metrics | None, pictures: Sequence[str]) -> str:
+def markdown(
+    metrics: Metrics, classifiers: Metrics, others: Sequence[Metrics], pictures: Sequence[str]
+) -> str:
     """Write the figures of :func:`training.evaluation.run_evaluation` for people.
 
     Parameters
     ----------
     metrics : as in ``metrics.json``
-    baselines : as in ``baselines.json``, or None
+    classifiers : by name, as in ``baselines.json``
+    others : as ``metrics``, of other bundles
     pictures : names of files beside the report
     """
     bundle, by_data = metrics["bundle"], metrics.get("by_data", {})
@@ -159,10 +167,8 @@ def markdown(metrics: Metrics, baselines: Metrics | None, pictures: Sequence[str
         lines += ["", f"## {title}", "", *_part(columns, part)]
     if metrics["by_disease"]:
         lines += ["", "## Pixels by disease", "", *rows_of(metrics["by_disease"], DISEASE_COLUMNS)]
-    lines += _beside(metrics, baselines)
+    lines += _beside(metrics, classifiers, others)
     lines += ["", "## Slices, counted", "", *_confusion(metrics)]
-    lines += ["", "## Time, in ms per slice on a CPU", ""]
-    lines += grid(["network and threads", "ms"], [[key, f"{ms:.1f}"] for key, ms in metrics["speed"].items()])
     lines += ["", *(f"![{picture.removesuffix('.png')}]({picture})" for picture in pictures)]
     return "\n".join(lines) + "\n"
 

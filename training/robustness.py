@@ -11,6 +11,7 @@ from typing import Any
 from dicom_node.analysis.bundle import Bundle, load_bundle
 from training import contact_sheet, pictures
 from training.bootstrap import drawn_weights, summary
+from training.card import put_into_card
 from training.contact_sheet import Example
 from training.evaluation import judge, origin_of
 from training.figures import Figures, VolumeAnswers, detector_figures, segmenter_figures
@@ -74,11 +75,17 @@ def _judge_all(bundle: Bundle, volumes: Iterable[Volume]) -> tuple[Answers, dict
 
 
 def run_robustness(
-    bundle_folder: Path, data: Sequence[Path] | None, split: str, out: Path, every: int = 1
+    bundle_folder: Path,
+    data: Sequence[Path] | None,
+    split: str,
+    out: Path,
+    every: int = 1,
+    *,
+    record: bool = False,
 ) -> dict[str, Any]:
     """Write ``robustness.json``, ``robustness.md`` and pictures of each data set into ``out``.
 
-    The parameters are those of :func:`training.evaluation.run_evaluation`.
+    The parameters are those of :func:`training.evaluation.run_evaluation`; ``record`` writes into the card.
     """
     bundle = load_bundle(bundle_folder, "cpu")
     out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +100,8 @@ def run_robustness(
     result = {"bundle": origin_of(bundle), "split": split, "every": every, "by_data": tables}
     text = json.dumps(result, indent=2, allow_nan=False)
     (out / "robustness.json").write_text(text + "\n", encoding="utf-8")
-    (out / "robustness.md").write_text(
-        robustness_markdown(result, [picture.name for picture in drawn]), encoding="utf-8"
-    )
+    report = robustness_markdown(result, [picture.name for picture in drawn])
+    (out / "robustness.md").write_text(report, encoding="utf-8")
+    if record:
+        put_into_card(bundle_folder, "robustness", report)
     return result

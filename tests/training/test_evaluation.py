@@ -6,6 +6,8 @@ Not covered: whether the pictures are good to look at, and the figures of the sh
 
 import csv
 import json
+import shutil
+from pathlib import Path
 import re
 
 import cv2
@@ -181,12 +183,46 @@ def test_only_every_nth_patient_is_taken_on_demand(bundle, small_data, tmp_path)
     assert "Of 3 patients or blocks one was taken" in report_of(tmp_path)
 
 
-def test_recording_puts_the_headlines_into_the_manifest(bundle, small_data, tmp_path):
+def test_recording_puts_the_headlines_into_the_manifest_and_the_tables_into_the_card(
+    bundle, small_data, tmp_path
+):
+    bundle = Path(shutil.copytree(bundle, tmp_path / bundle.name))
+    card = bundle / "CARD.md"
+    card.write_text("# A card\n<!-- figures -->\nearlier ones\n<!-- end of figures -->\nits end\n")
     arguments = ("--bundle", bundle, "--data", small_data, "--out", tmp_path, "--record")
     assert run("evaluate", *arguments).exit_code == 0
+    text = card.read_text()
+    assert text.startswith("# A card\n<!-- figures -->\n")
+    assert text.endswith("<!-- end of figures -->\nits end\n")
+    assert "### Series" in text
+    assert "earlier ones" not in text
+    assert "![" not in text
     figures = read_manifest(bundle).figures
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert figures["dice_pooled"] == pytest.approx(metrics["segmenter"]["dice_pooled"], abs=1e-4)
+
+
+def test_a_card_without_a_place_for_figures_is_named(bundle, small_data, tmp_path):
+    bundle = Path(shutil.copytree(bundle, tmp_path / bundle.name))
+    (bundle / "CARD.md").write_text("# A card\n")
+    result = run("evaluate", "--bundle", bundle, "--data", small_data, "--out", tmp_path, "--record")
+    assert result.exit_code == 1
+    assert "CARD.md has no lines '<!-- figures -->'" in result.output
+
+
+def test_other_bundles_on_the_same_data_stand_beside(bundle, small_data, tmp_path):
+    arguments = ("--bundle", bundle, "--data", small_data, "--out", tmp_path / "first")
+    assert run("evaluate", *arguments).exit_code == 0
+    path = tmp_path / "first" / "metrics.json"
+    other = json.loads(path.read_text())
+    other["bundle"]["name"] = "another"
+    path.write_text(json.dumps(other))
+    assert run("evaluate", *arguments[:-1], tmp_path, "--beside", path).exit_code == 0
+    rows = [line for line in report_of(tmp_path).splitlines() if line.startswith("| another ")]
+    assert len(rows) == 3  # slices, pixels, time
+    result = run("evaluate", *arguments[:-1], tmp_path, "--split", "train", "--beside", path)
+    assert result.exit_code == 1
+    assert "measure on these" in result.output
 
 
 def test_figures_of_a_part_of_the_patients_are_not_recorded(bundle, small_data, tmp_path):
@@ -225,7 +261,7 @@ def test_baselines_of_other_data_are_refused(bundle, small_data, tmp_path):
     file.write_text(json.dumps({"data": ["other"], "split": "val", "classifiers": {}}))
     assert "was made on other, split val" in run("evaluate", *arguments).output
     file.write_text("[]")
-    assert "is no file that 'baselines' wrote" in run("evaluate", *arguments).output
+    assert "is no file that 'baselines' (baselines.json) or" in run("evaluate", *arguments).output
 
 
 def test_baselines_need_slices_of_both_kinds(single_slices, tmp_path):
