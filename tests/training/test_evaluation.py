@@ -6,9 +6,9 @@ Not covered: whether the pictures are good to look at, and the figures of the sh
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
-import re
 
 import cv2
 import keras
