@@ -20,7 +20,8 @@ _DESCRIPTIONS = (
 )
 # Balanced steady state is T2/T1-weighted, though its times are those of a T1.
 _BALANCED = re.compile(
-    r"fiesta|\bciss\b|true?.?fi(sp)?\b|\bb.?ssfp\b|\bb.?(ffe|tfe)\b|balanced|\*?\btfi\d", re.IGNORECASE
+    r"fiesta|\bciss\b|true?.?fi(sp)?\b|\bb.?ssfp\b|\bb.?(ffe|tfe)\b|balanced.?(ffe|tfe|ssfp|gre)|\*?\btfi\d",
+    re.IGNORECASE,
 )
 
 
@@ -35,6 +36,9 @@ def contrast_of(frame: Frame) -> tuple[Contrast, str]:
     if weighting is Contrast.UNKNOWN:
         weighting, reason = _by_description(frame)
     if weighting is Contrast.T1:
+        names = f"{frame.text('SequenceName')} {frame.text('SeriesDescription')}".replace("_", " ")
+        if found := _BALANCED.search(names):
+            return Contrast.UNKNOWN, f"{reason}; {found.group()!r} is balanced steady state"
         agent = agent_of(frame)
         return (Contrast.T1CE if agent.given else Contrast.T1), f"{reason}; {agent.reason}"
     return weighting, reason
@@ -53,9 +57,6 @@ def _by_physics(frame: Frame) -> tuple[Contrast, str]:
         return Contrast.FLAIR, f"{told}, TR {tr:g}"
     if gradient and inversion and ti is not None and 600 <= ti <= 950:
         return Contrast.T1, f"inversion recovery gradient echo, TI {ti:g}"
-    names = f"{frame.text('SequenceName')} {frame.text('SeriesDescription')}".replace("_", " ")
-    if gradient and not inversion and (found := _BALANCED.search(names)):
-        return Contrast.UNKNOWN, f"balanced steady state ({found.group()!r})"
     if gradient and tr is not None and te is not None and te < 10 and tr < 25:
         return Contrast.T1, f"gradient echo, TE {te:g}, TR {tr:g}"
     if spin and inversion and ti is not None and 600 <= ti <= 1200 and (te or 0) < 50:
