@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -302,7 +302,7 @@ def models(config: Config = None) -> None:
 
 @app.command()
 def selftest(config: Config = None) -> None:
-    """Qualify the installation: the phantom through the bundles against its known lesion."""
+    """Qualify the installation: phantoms through each bundle in use against their known lesion."""
     with _errors():
         settings = _settings(config)
         from dicom_node.trial.selftest import qualify
@@ -321,6 +321,7 @@ def selftest(config: Config = None) -> None:
 @app.command()
 def demo(
     series: Annotated[Path | None, typer.Option(help="A folder with one MR series; else a phantom.")] = None,
+    contrast: Annotated[Literal["FLAIR", "T1CE"], typer.Option(help="Of the phantom.")] = "FLAIR",
     target: Annotated[Path, typer.Option("--out", "-o", help="Emptied first.")] = Path("demo-out"),
 ) -> None:
     """Send a series to a node and see its result come back to an archive, on loopback."""
@@ -330,7 +331,7 @@ def demo(
         from dicom_node.trial.demo_report import show
         from dicom_node.workflow.defaults import default_settings
 
-        show(out, demonstrate(target, default_settings(), series))
+        show(out, demonstrate(target, default_settings(), series, contrast))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The commands as a user types them: what they print, write and return.
 
-``serve`` is covered by tests/workflow/test_node.py, ``demo`` and ``selftest`` with the shipped
-bundles by tests/test_shipped_bundles.py.
+``serve`` is covered by tests/workflow/test_node.py, ``selftest`` by tests/trial/test_selftest.py; ``demo``
+whole by none, as its parts are: series, node and archive.
 """
 
 from __future__ import annotations
@@ -143,6 +143,24 @@ def test_check_config_names_a_bundle_that_is_not_there(tmp_path: Path) -> None:
     done = run(app, ["check-config", str(path)])
     assert done.exit_code == 2
     assert "gone/manifest.toml is missing" in done.stderr
+
+
+def test_check_config_refuses_a_contrast_that_the_bundle_was_not_trained_for(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(
+        '[[pipelines]]\nname = "all"\nbundle = "spot"\nmatch = { contrasts = ["FLAIR", "T1CE"] }\n'
+    )
+    done = run(app, ["check-config", str(path)])
+    assert done.exit_code == 2
+    assert "pipelines.all.match.contrasts: bundle 'spot' was trained for FLAIR, not for T1CE;" in done.stderr
+    assert "dicom-node models" in done.stderr
+
+
+def test_demo_says_when_no_bundle_reads_the_contrast(tmp_path: Path) -> None:
+    done = run(app, ["demo", "--contrast", "T1CE", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "no installed bundle reads T1CE" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_lists_each_bundle_with_device_contrast_and_licence() -> None:

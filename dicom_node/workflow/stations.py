@@ -77,6 +77,8 @@ class Stations:
     ------
     BundleError
         When a pipeline's bundle is missing, altered or does not do what its manifest says.
+    ConfigurationError
+        When a pipeline takes a contrast that its bundle was not trained for.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -220,9 +222,30 @@ class Stations:
 
 
 def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[str, Bundle]:
-    """Load and prove every bundle that a pipeline names."""
+    """Load and prove every bundle that a pipeline names.
+
+    Raises
+    ------
+    BundleError
+        As :func:`load_bundle`.
+    ConfigurationError
+        A pipeline takes a contrast that its bundle was not trained for.
+    """
     names = dict.fromkeys(pipeline.bundle for pipeline in pipelines)
-    return {name: load_bundle(analysis.models / name, analysis.device, analysis.threads) for name in names}
+    bundles = {name: load_bundle(analysis.models / name, analysis.device, analysis.threads) for name in names}
+    for pipeline in pipelines:
+        _refuse_other_contrasts(pipeline, bundles[pipeline.bundle])
+    return bundles
+
+
+def _refuse_other_contrasts(pipeline: Pipeline, bundle: Bundle) -> None:
+    trained = bundle.manifest.contrasts
+    if other := [contrast for contrast in pipeline.match.contrasts if contrast not in trained]:
+        raise ConfigurationError(
+            f"pipelines.{pipeline.name}.match.contrasts: bundle {pipeline.bundle!r} was trained for "
+            f"{'/'.join(trained)}, not for {'/'.join(other)}; remove that, or give it a pipeline with a "
+            "bundle that reads it (dicom-node models)"
+        )
 
 
 def configuration_digest(pipeline: Pipeline, algorithm: Algorithm) -> str:

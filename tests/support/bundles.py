@@ -39,7 +39,11 @@ def _sharpen(source: str, target: str) -> list[onnx.NodeProto]:
 
 
 def write_spot_bundle(
-    folder: Path, *, contrasts: tuple[str, ...] = ("FLAIR",), planes: tuple[str, ...] = ("AXIAL",)
+    folder: Path,
+    *,
+    contrasts: tuple[str, ...] = ("FLAIR",),
+    planes: tuple[str, ...] = ("AXIAL",),
+    label: str = "tumour",
 ) -> Path:
     """Write a bundle whose detector sees the brightest pixel and whose segmenter sees bright pixels."""
     folder.mkdir(parents=True)
@@ -65,12 +69,16 @@ def write_spot_bundle(
         answers[f"{name}_input"] = images[..., 0]
         answers[f"{name}_output"] = answer[..., 0]
     np.savez(folder / "reference.npz", **answers)
-    write_manifest(folder, contrasts=contrasts, planes=planes)
+    write_manifest(folder, contrasts=contrasts, planes=planes, label=label)
     return folder
 
 
 def write_manifest(
-    folder: Path, *, contrasts: tuple[str, ...] = ("FLAIR",), planes: tuple[str, ...] = ("AXIAL",)
+    folder: Path,
+    *,
+    contrasts: tuple[str, ...] = ("FLAIR",),
+    planes: tuple[str, ...] = ("AXIAL",),
+    label: str = "tumour",
 ) -> None:
     """Write the manifest for the files as they are now."""
 
@@ -95,6 +103,8 @@ planes = {list(planes)}
 limitations = "Sees bright spots only."
 [input]
 rule = "percentile"
+[finding]
+label = "{label}"
 [detector]{network.format(name="detector", sha256=digest("detector.onnx"))}
 [segmenter]{network.format(name="segmenter", sha256=digest("segmenter.onnx"))}
 [reference]
