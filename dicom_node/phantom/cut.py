@@ -23,11 +23,11 @@ AXIAL = ((24, 256, 256), (5.0, 0.9, 0.9))
 FINE = ((128, 176, 176), (1.4, 1.3, 1.3))
 FINE_STEP = 4  # of the fine slices, every fourth: 5.2 mm apart
 
-# Maps (column, row, slice) of a cut to the head's (x, y, z) steps; rows of the others run to the feet.
+# Steps in the head's (x, y, z) voxels along a cut's columns, rows and slices.
 _STEPS = {
     Plane.AXIAL: np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
     Plane.CORONAL: np.array([[1, 0, 0], [0, 0, FINE_STEP], [0, -1, 0]]),
-    Plane.SAGITTAL: np.array([[0, 0, FINE_STEP], [1, 0, 0], [0, -1, 0]]),
+    Plane.SAGITTAL: np.array([[0, 0, -FINE_STEP], [1, 0, 0], [0, -1, 0]]),
 }
 
 
@@ -38,7 +38,8 @@ class Cut:
     Attributes
     ----------
     voxels : float32, (slices, rows, columns)
-        Arbitrary MR-like units; rows and columns are those that the node shows to its networks.
+        Arbitrary MR-like units; rows and columns are those that the node shows to its networks,
+        slices run along their normal.
     lesion : bool, same shape
     affine : (4, 4), maps (column, row, slice, 1) to LPS mm
     """
@@ -82,9 +83,9 @@ def cut_head(
     step_mm = np.array(phantom.spacing_mm[::-1])
     affine = np.eye(4)
     affine[:3, :3] = step_mm[:, None] * steps
-    first = np.where(
-        steps.min(axis=1) < 0, whole - 1, 0
-    )  # of the head's voxels, that of row, column, slice 0
+    strides = np.abs(steps).max(axis=1)
+    last = (whole - 1) // strides * strides
+    first = np.where(steps.min(axis=1) < 0, last, 0)  # (x, y, z) of the first voxel of the cut
     affine[:3, 3] = step_mm * (first - (whole - 1) / 2)
     return Cut(_cut(phantom.voxels, plane), _cut(phantom.lesion, plane), affine)
 
@@ -100,5 +101,5 @@ def _cut(volume: NDArray[Value], plane: Plane) -> NDArray[Value]:
     if plane is Plane.CORONAL:
         return volume[::-1, ::FINE_STEP].transpose(1, 0, 2)
     if plane is Plane.SAGITTAL:
-        return volume[::-1, :, ::FINE_STEP].transpose(2, 0, 1)
+        return volume[::-1, :, ::FINE_STEP].transpose(2, 0, 1)[::-1]
     return volume

@@ -58,7 +58,9 @@ def test_a_flair_head_is_flair_and_no_t1ce(tmp_path: Path) -> None:
 def test_one_head_has_its_lesion_at_one_place_in_every_plane() -> None:
     axial, coronal, sagittal = (cut_head(0, plane, contrast="T1CE").of_the_head() for plane in Plane)
     assert coronal.voxels.shape[1:] == sagittal.voxels.shape[1:] == (128, 176)
-    for cut in (coronal, sagittal):
+    for cut in (axial, coronal, sagittal):
+        row, column, normal = cut.affine[:3, :3].T
+        assert np.cross(row, column) @ normal > 0
         np.testing.assert_allclose(cut.lesion_centre_mm, axial.lesion_centre_mm, atol=1.5)
         assert cut.lesion_ml == pytest.approx(axial.lesion_ml, rel=0.1)
 
