@@ -23,6 +23,19 @@ def test_each_example_is_valid(path: Path) -> None:
     assert settings.destinations
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_the_second_pipeline_of_each_example_is_valid_once_it_is_switched_on(path: Path) -> None:
+    before, _, after = path.read_text().partition("#[[pipelines]]")
+    block, _, rest = after.partition("\n\n")
+    switched_on = f"{before}[[pipelines]]{block.replace(chr(10) + '#', chr(10))}\n\n{rest}"
+    pipelines = Settings(**tomllib.loads(switched_on)).pipelines
+    assert [(p.bundle, p.match.contrasts) for p in pipelines] == [
+        ("flair-glioma", ("FLAIR",)),
+        ("t1ce-tumour", ("T1CE",)),
+    ]
+    assert pipelines[0].destinations == pipelines[1].destinations
+
+
 def test_the_commented_defaults_of_the_example_are_the_defaults() -> None:
     lines = EXAMPLES[0].read_text().splitlines()
     commented = [

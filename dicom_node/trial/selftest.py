@@ -70,7 +70,7 @@ def _examine_all(stations: Stations, pipeline: Pipeline) -> Iterator[tuple[str, 
 
 
 def _examine(stations: Stations, name: str, scan: Scan) -> list[tuple[str, bool, str]]:
-    which = f"{name}, {'healthy head' if scan.cut.lesion_centre_mm is None else 'head with a lesion'}"
+    which = f"{name}, {'healthy' if scan.cut.lesion_centre_mm is None else 'lesion'}"
     with TemporaryDirectory() as folder:
         paths = write_series(scan.datasets, Path(folder) / "series")
         selected = stations.select(paths)
