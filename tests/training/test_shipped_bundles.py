@@ -5,7 +5,6 @@ the bundles do on patients is measured by ``python -m training evaluate`` and st
 not repeated here.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -25,13 +24,16 @@ SHIPPED = ["flair-glioma"]  # each is examined; an alternative or unfinished bun
 HELD_OUT = {Plane.AXIAL: (0, 2, 7, 11), Plane.CORONAL: (0, 7), Plane.SAGITTAL: (0, 7)}
 
 
-def examinations() -> Iterator[object]:
-    """Yield bundle, contrast, plane and seed; heads that are cut in two planes one after the other."""
+def examinations() -> list[object]:
+    """Give bundle, contrast, plane and seed; a head that is cut in two planes comes twice in a row."""
+    made = []
     for name in SHIPPED:
         manifest = read_manifest(MODELS / name)
         wanted = [(c, s, p) for c in manifest.contrasts for p in manifest.planes for s in HELD_OUT[p]]
         for contrast, seed, plane in sorted(wanted, key=lambda each: (each[0], each[1])):
-            yield pytest.param(name, contrast, plane, seed, id=f"{name}-{contrast}-{plane}-{seed}".lower())
+            words = f"{name}-{contrast}-{plane}-{seed}".lower()
+            made.append(pytest.param(name, contrast, plane, seed, id=words))
+    return made
 
 
 @lru_cache(maxsize=1)
