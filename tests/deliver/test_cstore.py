@@ -17,10 +17,8 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, EnhancedSRStorage, Verification
 
 from dicom_node.deliver.cstore import Peer, echo, send_files
-from dicom_node.deliver.retry import wait_before_retry_s
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
 from dicom_node.phantom.mr_series import Storage
-from dicom_node.settings import Destination
 from tests.support.running import free_port, need, process, wait_for
 from tests.support.spot import affine_of, image_spot
 
@@ -197,10 +195,3 @@ def test_a_file_that_is_no_dicom_is_named(tmp_path: Path) -> None:
     path.write_text("no DICOM")
     with pytest.raises(PermanentError, match=r"notes\.dcm is no DICOM file"):
         list(send_files(Peer("PEER", "127.0.0.1", 1, "NODE"), [path]))
-
-
-def test_waits_double_up_to_the_longest_and_are_spread() -> None:
-    destination = Destination(name="d", ae_title="D", host="h", port=1, retry_first_s=2, retry_longest_s=60)
-    for attempt, longest in ((1, 2), (2, 4), (5, 32), (6, 60), (500, 60)):
-        waits = [wait_before_retry_s(destination, attempt) for _ in range(50)]
-        assert longest / 2 <= min(waits) < max(waits) <= longest
