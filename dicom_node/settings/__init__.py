@@ -1,0 +1,39 @@
+"""Typed configuration: one TOML file, overridden by ``DICOM_NODE_SECTION__KEY`` variables, read once.
+
+An unknown key or a bad value is refused at start with its path and what is permitted.
+"""
+
+from dicom_node.settings.analysis import Analysis, Match, Pipeline, installed_models
+from dicom_node.settings.destinations import (
+    AnyDestination,
+    Destination,
+    DestinationTLS,
+    Outgoing,
+    WebDestination,
+)
+from dicom_node.settings.document import Logging, Settings, Site, load_settings
+from dicom_node.settings.fields import Secret, wrong_ae_title
+from dicom_node.settings.receive import CalledAE, Completion, Receive, ReceiveTLS, Retention
+
+__all__ = [
+    "Analysis",
+    "AnyDestination",
+    "CalledAE",
+    "Completion",
+    "Destination",
+    "DestinationTLS",
+    "Logging",
+    "Match",
+    "Outgoing",
+    "Pipeline",
+    "Receive",
+    "ReceiveTLS",
+    "Retention",
+    "Secret",
+    "Settings",
+    "Site",
+    "WebDestination",
+    "installed_models",
+    "load_settings",
+    "wrong_ae_title",
+]

@@ -1,0 +1,79 @@
+"""Which series are analysed, by which bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+from dicom_node.results.result_set import Kind
+from dicom_node.series.volume import Contrast
+from dicom_node.settings.fields import (
+    AETitle,
+    Name,
+    Pattern,
+    Section,
+)
+
+
+def installed_models() -> Path:
+    """Find the bundles that came with the program: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "models"
+    return packaged if packaged.is_dir() else package.parent / "models"
+
+
+class Analysis(Section):
+    """The models.
+
+    Attributes
+    ----------
+    models : folder of the bundles; those that came with the program unless set
+    device : ``auto`` takes CUDA where it works
+    threads : of the CPU, 0 for all cores
+    """
+
+    models: Path = Field(default_factory=installed_models)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class Match(Section):
+    """What a series must be to fit a pipeline."""
+
+    contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
+    minimum_slices: PositiveInt = 10
+    called_ae_titles: tuple[AETitle, ...] = ()
+    series_description: Pattern | None = None
+
+
+class Pipeline(Section):
+    """Which series go through which bundle, what is made of them, and where it goes.
+
+    Attributes
+    ----------
+    segment : slices that the segmenter sees: those the detector calls positive and their
+        neighbours, or all
+    minimum_lesion_ml : smaller regions are not reported
+    maximum_slices : a larger series gets a failed report
+    """
+
+    name: Name
+    match: Match
+    bundle: str
+    segment: Literal["positive", "all"] = "positive"
+    minimum_lesion_ml: Annotated[float, Field(ge=0)] = 0.1
+    maximum_slices: PositiveInt = 1000
+    outputs: tuple[Kind, ...] = (Kind.SEG, Kind.SC, Kind.SR)
+    destinations: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _always_reports(self) -> Self:
+        if Kind.SR not in self.outputs:
+            raise ValueError("outputs must hold 'sr': the report is the result, also when nothing is found")
+        return self

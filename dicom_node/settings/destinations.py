@@ -1,0 +1,142 @@
+"""Where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
+
+from dicom_node.settings.fields import (
+    AETitle,
+    Name,
+    Port,
+    Secret,
+    Section,
+    UserName,
+    WebAddress,
+)
+
+
+class DestinationTLS(Section):
+    """TLS to a C-STORE SCP (PS3.15 B.12).
+
+    Attributes
+    ----------
+    ca_file : certificates (PEM) of those who may have signed the destination's
+    certificate_file, key_file : ours, for a destination that asks for one (PEM)
+    server_name : what the destination's certificate names; its ``host`` unless set
+    check_name : false takes any certificate that is signed by one of ``ca_file``
+    """
+
+    ca_file: Path
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str | None = None
+    check_name: bool = True
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        if self.server_name and not self.check_name:
+            raise ValueError("server_name is looked at with check_name = true only")
+        return self
+
+
+class Outgoing(Section):
+    """What every kind of destination has.
+
+    Attributes
+    ----------
+    timeout_s : for connecting and for each answer
+    retry_first_s, retry_longest_s : exponential backoff with jitter
+    retry_for_hours, retry_attempts : after either the delivery has failed; 0 attempts: any number
+    """
+
+    name: Name
+    timeout_s: PositiveFloat = 30.0
+    retry_first_s: PositiveFloat = 2.0
+    retry_longest_s: PositiveFloat = 300.0
+    retry_for_hours: PositiveFloat = 72.0
+    retry_attempts: Annotated[int, Field(ge=0)] = 0
+
+
+class Destination(Outgoing):
+    """A C-STORE SCP that takes results.
+
+    Attributes
+    ----------
+    calling_ae_title : ours, as that SCP knows it
+    tls : without it nothing is encrypted
+    commitment : whether it is asked to commit itself to what it stored; ``required``: a delivery without
+        that has failed
+    commitment_timeout_s, commitment_attempts : how long a report is waited for, and how often it is asked
+    commitment_hold_s : how long the association is kept open for a report on it
+    """
+
+    ae_title: AETitle
+    host: str
+    port: Port
+    calling_ae_title: AETitle = "DICOM_NODE"
+    tls: DestinationTLS | None = None
+    commitment: Literal["off", "wanted", "required"] = "off"
+    commitment_timeout_s: PositiveFloat = 3600.0
+    commitment_attempts: PositiveInt = 3
+    commitment_hold_s: Annotated[float, Field(ge=0)] = 1.0
+
+
+class WebDestination(Outgoing):
+    """A DICOMweb server that takes results (STOW-RS).
+
+    Attributes
+    ----------
+    url : the service's root, such as https://pacs.hospital.example/dicom-web
+    ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
+    certificate_file, key_file : ours (PEM), for a server that asks for one
+    token : sent as bearer token
+    user, password : for basic authentication
+    """
+
+    url: WebAddress
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    token: Secret | None = None
+    user: UserName | None = None
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        if self.token is not None and self.user is not None:
+            raise ValueError("either token, or user and password")
+        if (self.key_file is None) != (self.certificate_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        if not self.is_encrypted and (self.ca_file or self.certificate_file):
+            raise ValueError("ca_file and certificate_file go with an https:// url")
+        return self
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether images and secrets are unreadable on their way."""
+        return self.url.startswith("https:")
+
+
+def _kind_of_destination(value: object) -> str:
+    has_url = "url" in value if isinstance(value, dict) else isinstance(value, WebDestination)
+    return "dicomweb" if has_url else "dimse"
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag("dimse")] | Annotated[WebDestination, Tag("dicomweb")],
+    Discriminator(_kind_of_destination),
+]
