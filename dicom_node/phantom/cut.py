@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +14,11 @@ from numpy.typing import NDArray
 from dicom_node.phantom.brain import Phantom, PhantomContrast, Volume, brain_phantom
 from dicom_node.series.volume import Plane
 
-Value = TypeVar("Value", bound=np.generic)
-
 # shape and spacing in mm of (slices, rows, columns): as axial series have them, and fine enough to be
 # cut otherwise
 AXIAL = ((24, 256, 256), (5.0, 0.9, 0.9))
 FINE = ((128, 176, 176), (1.4, 1.3, 1.3))
-FINE_STEP = 4  # of the fine slices, every fourth: 5.2 mm apart
+FINE_STEP = 4  # fine voxels in the thickness of a slice: 5.2 mm
 
 # Steps in the head's (x, y, z) voxels along a cut's columns, rows and slices.
 _STEPS = {
@@ -86,8 +83,9 @@ def cut_head(
     strides = np.abs(steps).max(axis=1)
     last = (whole - 1) // strides * strides
     first = np.where(steps.min(axis=1) < 0, last, 0)  # (x, y, z) of the first voxel of the cut
-    affine[:3, 3] = step_mm * (first - (whole - 1) / 2)
-    return Cut(_cut(phantom.voxels, plane), _cut(phantom.lesion, plane), affine)
+    affine[:3, 3] = step_mm * (first + (strides - 1) / 2 - (whole - 1) / 2)
+    lesion_part = _cut(phantom.lesion.astype(np.float32), plane)
+    return Cut(_cut(phantom.voxels, plane), lesion_part >= 0.5, affine)
 
 
 @lru_cache(maxsize=1)
@@ -96,10 +94,16 @@ def _head(seed: int, axial: bool, contrast: PhantomContrast, lesion: bool) -> Ph
     return brain_phantom(seed, *(AXIAL if axial else FINE), contrast=contrast, lesion=lesion)
 
 
-def _cut(volume: NDArray[Value], plane: Plane) -> NDArray[Value]:
-    """Bring (slices from the feet, rows from the front, columns from the right) to a plane."""
+def _cut(volume: Volume, plane: Plane) -> Volume:
+    """Bring (slices from the feet, rows from the front, columns from the right) to a plane.
+
+    Slices across the fine ones have their thickness: they are means, as in a scanner.
+    """
+    feet, rows, columns = volume.shape
     if plane is Plane.CORONAL:
-        return volume[::-1, ::FINE_STEP].transpose(1, 0, 2)
+        thick = volume.reshape(feet, rows // FINE_STEP, FINE_STEP, columns).mean(axis=2)
+        return np.asarray(thick[::-1].transpose(1, 0, 2))
     if plane is Plane.SAGITTAL:
-        return volume[::-1, :, ::FINE_STEP].transpose(2, 0, 1)[::-1]
+        thick = volume.reshape(feet, rows, columns // FINE_STEP, FINE_STEP).mean(axis=3)
+        return np.asarray(thick[::-1].transpose(2, 0, 1)[::-1])
     return volume

@@ -9,6 +9,7 @@ from keras import KerasTensor, layers
 
 from training.networks.blocks import MOMENTUM, double_convolution
 
+DROPOUT = 0.3  # of the detector's dense layer
 # of EfficientNet-Lite0's stages: kernel, strides, expansion, filters, repeats
 LITE0 = (
     (3, 1, 1, 16, 1),
@@ -72,19 +73,27 @@ def efficientnet_unet(
 
 
 def efficientnet_detector(
-    size: int = 192, channels: int = 1, decoder: Sequence[int] = (96, 64)
+    size: int = 192, channels: int = 1, decoder: Sequence[int] = (96, 64), dense: int = 0
 ) -> keras.Model:
     """Answer whether a slice shows tumour: (n, size, size, channels) to (n, 1).
 
     :func:`efficientnet_unet` up to an eighth of the input's resolution, where each cell is asked how much
-    of it is tumour. The answer knows only the largest (over 2 x 2 cells) and the mean of that: it can
-    only be yes where some place looks like tumour, whatever scanner or data set a slice comes from.
+    of it is tumour. With ``dense`` 0 the answer knows only the largest (over 2 x 2 cells) and the mean of
+    that: it can only be yes where some place looks like tumour, whatever scanner or data set a slice comes
+    from. Otherwise a layer of ``dense`` units also sees the largest and the mean value of each feature: it
+    finds more, where slices with and without tumour come from the same source.
     """
     inputs = keras.Input((size, size, channels), name="image")
-    x = _decoder(*_encoder(inputs), decoder)
-    cells = layers.Conv2D(1, 1, name="cells")(x)
-    largest = layers.GlobalMaxPooling2D()(layers.AveragePooling2D(2, strides=1)(cells))
-    mean = layers.GlobalAveragePooling2D()(layers.Activation("sigmoid")(cells))
-    x = layers.Concatenate()([largest, mean])
+    features = _decoder(*_encoder(inputs), decoder)
+    cells = layers.Conv2D(1, 1, name="cells")(features)
+    seen = [
+        layers.GlobalMaxPooling2D()(layers.AveragePooling2D(2, strides=1)(cells)),
+        layers.GlobalAveragePooling2D()(layers.Activation("sigmoid")(cells)),
+    ]
+    if dense:
+        seen += [layers.GlobalMaxPooling2D()(features), layers.GlobalAveragePooling2D()(features)]
+    x = layers.Concatenate()(seen)
+    if dense:
+        x = layers.Dropout(DROPOUT)(layers.Dense(dense, activation="relu")(x))
     outputs = layers.Dense(1, activation="sigmoid", name="probability")(x)
     return keras.Model(inputs, outputs, name="efficientnet_detector")
