@@ -20,7 +20,8 @@ from dicom_node.phantom.cut import Cut, cut_head
 from dicom_node.series.volume import Contrast, MRVolume, Plane
 
 MODELS = Path(__file__).parents[2] / "models"
-SHIPPED = ["flair-glioma"]  # each is examined; an alternative or unfinished bundle need not be among them
+SHIPPED = ["flair-glioma", "t1ce-tumour"]  # each is examined; an alternative or unfinished bundle need not be among them
+VOLUME_TOLERANCE = {"flair-glioma": 0.3, "t1ce-tumour": 0.4}  # it marks the soft border generously
 HELD_OUT = {Plane.AXIAL: (0, 2, 7, 11), Plane.CORONAL: (0, 7), Plane.SAGITTAL: (0, 7)}
 
 
@@ -68,7 +69,7 @@ def test_a_bundle_finds_the_lesion_of_a_head_it_has_not_seen_and_no_other(
     findings = analyse(volume_of(cut, Contrast(contrast)), bundle_of(name), minimum_lesion_ml=0.5)
     (lesion,) = findings.lesions
     assert np.linalg.norm(np.array(lesion.centroid_mm) - cut.lesion_centre_mm) < 5
-    assert lesion.volume_ml == pytest.approx(cut.lesion_ml, rel=0.3)
+    assert lesion.volume_ml == pytest.approx(cut.lesion_ml, rel=VOLUME_TOLERANCE[name])
 
 
 @pytest.mark.parametrize(("name", "contrast", "plane", "seed"), examinations())
