@@ -187,4 +187,6 @@ def _headlines(metrics: Metrics) -> Iterator[tuple[str, float | None]]:
     """Give the figures of the one data set, or of each by its name."""
     for data, own in metrics.get("by_data", {"": metrics}).items():
         for name, (part, key) in HEADLINES.items():
+            if key == "precision" and own["detector"]["specificity"] is None:
+                continue  # without a slice that has no tumour it is 1 whatever the detector says
             yield f"{data}_{name}".lstrip("_"), own[part][key]

@@ -20,7 +20,8 @@ from dicom_node.phantom.cut import Cut, cut_head
 from dicom_node.series.volume import Contrast, MRVolume, Plane
 
 MODELS = Path(__file__).parents[2] / "models"
-SHIPPED = ["flair-glioma", "t1ce-tumour"]  # each is examined; an alternative or unfinished bundle need not be among them
+# each is examined; an alternative need not be among them
+SHIPPED = ["flair-glioma", "t1ce-tumour"]
 VOLUME_TOLERANCE = {"flair-glioma": 0.3, "t1ce-tumour": 0.4}  # it marks the soft border generously
 HELD_OUT = {Plane.AXIAL: (0, 2, 7, 11), Plane.CORONAL: (0, 7), Plane.SAGITTAL: (0, 7)}
 
