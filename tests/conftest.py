@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from dicom_node.phantom.mr_series import mr_series, write_series
 from dicom_node.settings import Analysis, Match, Pipeline, Settings
@@ -15,6 +16,12 @@ from tests.support.bundles import write_spot_bundle
 from tests.support.spot import Spot
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured_log() -> None:
+    """Log as at the start of Python, whatever a command in an earlier test has configured."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
