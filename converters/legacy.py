@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from converters.errors import ConversionError
-from converters.network import Original, Request
+from converters.network import Input, Original, Request
 
 REQUEST, GRAPH, ARRAYS, FACTS, REFUSAL = (
     "request.json",
@@ -66,5 +66,6 @@ def read_legacy(request: Request) -> Original:
                 images=arrays["images"],
                 answers=arrays["answers"],
                 packages=tuple(facts.pop("packages")),
+                input=Input(**facts.pop("input")),
                 **facts,
             )

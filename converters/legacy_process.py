@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ def main(folder: Path) -> int:
 def _write(original: Original, folder: Path) -> None:
     onnx.save(original.graph, str(folder / GRAPH))
     np.savez(folder / ARRAYS, images=original.images, answers=original.answers)
-    facts = {key: getattr(original, key) for key in ("size", "layout", "role", "reader", "packages")}
+    facts = {key: getattr(original, key) for key in ("role", "reader", "packages")}
+    facts["input"] = asdict(original.input)
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
 
 

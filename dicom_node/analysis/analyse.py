@@ -42,11 +42,12 @@ def analyse(
         row_mm, column_mm = column_mm, row_mm
     seen = turn.apply(normalise(volume.voxels, bundle.manifest.input))
 
-    slice_probability = bundle.detector.probabilities(seen, row_mm, column_mm)
+    slice_probability = turn.order(bundle.detector.probabilities(seen, row_mm, column_mm))
     slice_positive = slice_probability >= bundle.detector.threshold
     segmented = _with_neighbours(slice_positive) if segment == "positive" else np.ones_like(slice_positive)
 
-    probability = turn.undo(bundle.segmenter.probabilities(seen, row_mm, column_mm, segmented))
+    outlined = bundle.segmenter.probabilities(seen, row_mm, column_mm, turn.order(segmented))
+    probability = turn.undo(outlined)
     labels, lesions = find_lesions(volume, probability, bundle.segmenter.threshold, minimum_lesion_ml)
     return Findings(
         slice_probability=slice_probability,

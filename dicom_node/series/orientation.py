@@ -8,11 +8,14 @@ exact, pixels are only moved.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dicom_node.series.volume import Plane
+
+Value = TypeVar("Value", bound=np.generic)
 
 _PLANE_OF_NORMAL = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # normal along x, y, z of LPS
 
@@ -32,11 +35,23 @@ def nearest_plane(row_direction: ArrayLike, column_direction: ArrayLike) -> Plan
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An exact in-plane turn: transpose first, then flip rows and columns."""
+    """An exact turn in space: transpose, flip rows and columns, and reverse the slices where that mirrored.
+
+    So the slices of a plane always run the same way, for networks that see neighbours.
+    """
 
     transpose: bool
     flip_rows: bool
     flip_columns: bool
+
+    @property
+    def reverses(self) -> bool:
+        """Whether the slices run the other way in the standard display."""
+        return self.transpose ^ self.flip_rows ^ self.flip_columns
+
+    def order(self, of_slices: NDArray[Value]) -> NDArray[Value]:
+        """Bring one value a slice, (slices,), to the standard display's order, or back."""
+        return of_slices[::-1] if self.reverses else of_slices
 
     def apply(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn (slices, rows, columns) to the standard display."""
@@ -49,7 +64,8 @@ class Turn:
         return np.ascontiguousarray(flipped.transpose(0, 2, 1) if self.transpose else flipped)
 
     def _flip(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
-        return slices[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        steps = (-1 if flip else 1 for flip in (self.reverses, self.flip_rows, self.flip_columns))
+        return slices[tuple(slice(None, None, step) for step in steps)]
 
 
 def turn_to_display(affine: NDArray[np.float64]) -> Turn:

@@ -25,8 +25,9 @@ from dicom_node.errors import SeriesRefused
 from dicom_node.phantom.mr_series import Storage
 from dicom_node.series.geometry import order_stack
 from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
-from dicom_node.series.orientation import turn_to_display
+from dicom_node.series.orientation import nearest_plane, turn_to_display
 from dicom_node.series.pixels import read_voxels
+from dicom_node.series.volume import Plane
 from tests.series.test_geometry import ORIENTATIONS
 from tests.support.frames import read_frames
 from tests.support.spot import affine_of, image_spot
@@ -131,6 +132,20 @@ def test_turning_to_the_display_is_undone_exactly(name: str) -> None:
     turn = turn_to_display(affine_of(*ORIENTATIONS[name]))
     voxels = np.random.default_rng(0).random((3, 5, 7), np.float32)
     np.testing.assert_array_equal(turn.undo(turn.apply(voxels)), voxels)
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_slices_of_a_plane_run_one_way_in_the_standard_display(name: str) -> None:
+    affine = affine_of(*ORIENTATIONS[name])
+    towards = affine[:3, 2] * np.sign(affine[np.abs(affine[:3, 2]).argmax(), 2])
+    depth_mm = np.array([(affine @ [0, 0, number, 1])[:3] @ towards for number in range(4)], np.float32)
+    turn = turn_to_display(affine)
+    shown = turn.apply(depth_mm[:, None, None] * np.ones((4, 3, 5), np.float32))
+    forward = np.diff(shown[:, 0, 0]) > 0
+    plane = nearest_plane(affine[:3, 0], affine[:3, 1])
+    assert (forward == (plane is not Plane.SAGITTAL)).all()  # to the head, the back, the patient's right
+    np.testing.assert_array_equal(turn.order(turn.order(depth_mm)), depth_mm)
+    np.testing.assert_array_equal(turn.order(depth_mm), shown[:, 0, 0])
 
 
 @pytest.mark.parametrize("name", [n for n in ORIENTATIONS if n.startswith("axial")])
