@@ -42,7 +42,7 @@ class Scanned:
     ----------
     voxels, lesion : (slices, rows, columns) as stored; even numbers
     affine : (4, 4), maps (column, row, slice, 1) to LPS mm
-    seen, seen_lesion : the same in the standard display, slices along the normal of the stored ones
+    seen, seen_lesion : the same in the standard display, slices along its normal
     """
 
     voxels: NDArray[np.float32]
@@ -63,13 +63,13 @@ def scanned(name: str = "axial", seed: int = 900, *, lesion: bool = True) -> Sca
         real, sign = (axis, 1) if axis >= 0 else (~axis, -1)
         affine[real, place] = sign * step_mm[real]
         affine[real, 3] = -sign * step_mm[real] * (even.shape[2 - real] - 1) / 2
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    through = int(np.abs(np.cross(affine[:3, 0], affine[:3, 1])).argmax())
     return Scanned(
         voxels=_store(even, axes),
         lesion=_store(phantom.lesion, axes),
         affine=affine,
-        seen=_display(even, normal),
-        seen_lesion=_display(phantom.lesion, normal),
+        seen=_display(even, through),
+        seen_lesion=_display(phantom.lesion, through),
     )
 
 
@@ -81,15 +81,13 @@ def _store(head: NDArray, axes: tuple[int, ...]) -> NDArray:
     return np.ascontiguousarray(turned[back])
 
 
-def _display(head: NDArray, normal: NDArray[np.float64]) -> NDArray:
+def _display(head: NDArray, through: int) -> NDArray:
     """Head (z, y, x) as seen: the patient's right on the left, front or head up."""
-    through = int(np.abs(normal).argmax())
-    seen = {
-        Z: head,  # rows to the back, columns to the left
-        Y: head[::-1].transpose(1, 0, 2),  # rows to the feet, columns to the left
-        X: head[::-1].transpose(2, 0, 1),  # rows to the feet, columns to the back
+    return {
+        Z: head,  # slices to the head, rows to the back, columns to the left
+        Y: head[::-1].transpose(1, 0, 2),  # slices to the back, rows to the feet, columns to the left
+        X: head[::-1].transpose(2, 0, 1)[::-1],  # slices to the right, rows to the feet, columns to the back
     }[through]
-    return seen if normal[through] > 0 else seen[::-1]
 
 
 def write_scan(scan: Scanned, folder: Path, patient: str = "SECRET-1", **arguments: object) -> list[Path]:
