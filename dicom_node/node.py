@@ -10,7 +10,6 @@ import threading
 import time
 from functools import partial
 from queue import SimpleQueue
-from types import FrameType
 from typing import NoReturn, Self
 
 import structlog
@@ -140,27 +139,36 @@ def serve(settings: Settings) -> NoReturn:
     A second signal ends the process at once, ``stop_timeout_s`` ends it too: what was not
     acknowledged is sent again, what was not finished goes on at the next start.
     """
-    # A signal handler may run within any call of this thread; an Event would then hang, this queue does not
-    signals: SimpleQueue[int] = SimpleQueue()
-    is_stopping = False
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal is_stopping
-        if is_stopping:
-            os._exit(128 + number)
-        is_stopping = True
-        signals.put(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    told_to_stop: SimpleQueue[int] = SimpleQueue()
+    threading.Thread(target=_listen_to, args=(_signals(), told_to_stop), name="signals", daemon=True).start()
     with Node(settings):
-        signals.get()
+        told_to_stop.get()
         limit_s = settings.stop_timeout_s
         log.info("node_stopping", limit_s=limit_s, hint="a second signal ends it at once")
         threading.Thread(target=_end_after, args=(limit_s,), name="stop-limit", daemon=True).start()
     # All is closed; the interpreter would still join idle threads and take the libraries apart for seconds
     sys.stderr.flush()
     os._exit(0)
+
+
+def _signals() -> int:
+    """Give a descriptor on which each SIGTERM and SIGINT can be read as a byte.
+
+    A handler in Python runs when the main thread next runs Python: a signal that comes as that thread is
+    about to wait would not be seen before another. The interpreter's own handler writes at once.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reading
+
+
+def _listen_to(signals: int, told_to_stop: SimpleQueue[int]) -> None:
+    """Pass the first signal on; end the process at the second."""
+    told_to_stop.put(os.read(signals, 1)[0])
+    os._exit(128 + os.read(signals, 1)[0])
 
 
 def _end_after(limit_s: float) -> None:
