@@ -23,7 +23,7 @@ from converters.manifest_text import write_manifest
 from converters.network import Precision, Request, Role
 from dicom_node.analysis.bundle import load_bundle
 from dicom_node.analysis.channels import Channels, in_channels
-from dicom_node.analysis.manifest import FILE_NAME, Manifest, Network, Origin, Reference
+from dicom_node.analysis.manifest import FILE_NAME, Declaration, Manifest, Network, Origin, Reference
 from dicom_node.series.normalisation import PercentileRule
 
 REFERENCE = "reference.npz"
@@ -114,13 +114,7 @@ def make_bundle(
         _write_reference(made_in, description.input, (in_detector, in_segmenter))
         coarse = {wishes.detector.precision, wishes.segmenter.precision} != {"float32"}
         manifest = Manifest(
-            name=description.name,
-            version=description.version,
-            contrasts=description.contrasts,
-            planes=description.planes,
-            finding=description.finding,
-            alternative=description.alternative,
-            input=description.input,
+            **{key: getattr(description, key) for key in Declaration.model_fields},
             detector=in_detector,
             segmenter=in_segmenter,
             reference=Reference(
@@ -129,7 +123,6 @@ def make_bundle(
                 tolerance=COARSE_TOLERANCE if coarse else TOLERANCE,
             ),
             origin=_origin(description, commit, {*detector.packages, *segmenter.packages}),
-            limitations=description.limitations,
         )
         write_manifest(manifest, made_in)
         load_bundle(made_in, "cpu")

@@ -13,10 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from converters.errors import ConversionError
 from converters.network import Role
 from dicom_node.analysis.channels import Channels
-from dicom_node.analysis.finding_kind import FindingKind
-from dicom_node.analysis.manifest import Calibration, Probability
-from dicom_node.series.normalisation import PercentileRule
-from dicom_node.series.volume import Contrast, Plane
+from dicom_node.analysis.manifest import Calibration, Declaration, Probability
 
 DESCRIPTION = "description.toml"
 GIVEN_RULE = "given to the conversion"
@@ -25,21 +22,11 @@ GIVEN_RULE = "given to the conversion"
 _OPTIONS = {"contrasts": "--contrast", "planes": "--plane", "input": "--percentiles", "version": "--release"}
 
 
-class Description(BaseModel):
-    """The keys and what is permitted are those of the bundle's manifest."""
+class Description(Declaration):
+    """What the manifest declares, and where the training data come from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-    contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
-    planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
-    finding: FindingKind = FindingKind()
-    alternative: bool = False
-    input: PercentileRule
     training_data: str
     licence: str
-    limitations: str
 
 
 class Threshold(BaseModel):

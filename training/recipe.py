@@ -5,23 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.phantom.brain import PhantomContrast
 from dicom_node.series.normalisation import PercentileRule
 from dicom_node.series.volume import Plane
-from dicom_node.toml_file import read_toml
+from dicom_node.toml_file import Table, read_toml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkRecipe(_Table):
+class NetworkRecipe(Table):
     """Which constructor of :mod:`training.networks`, and its arguments besides the size.
 
     Attributes
@@ -38,11 +34,11 @@ class NetworkRecipe(_Table):
         "efficientnet_unet",
         "efficientnet_detector",
     ]
-    arguments: dict[str, float | int | list[int]] = {}
+    arguments: dict[str, float | int | list[int]] = Field(default_factory=dict)
     start: str | None = None
 
 
-class PhantomRecipe(_Table):
+class PhantomRecipe(Table):
     """Synthetic heads among the training slices.
 
     Attributes
@@ -61,7 +57,7 @@ class PhantomRecipe(_Table):
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
-class SourceRecipe(_Table):
+class SourceRecipe(Table):
     """One data set among those that a network is shown.
 
     Attributes
@@ -77,7 +73,7 @@ class SourceRecipe(_Table):
     empty: Annotated[float, Field(ge=0)] = 1.0
 
 
-class DataRecipe(_Table):
+class DataRecipe(Table):
     """What a network is shown.
 
     Attributes
@@ -94,7 +90,7 @@ class DataRecipe(_Table):
     phantom: PhantomRecipe = PhantomRecipe()
 
 
-class AugmentRecipe(_Table):
+class AugmentRecipe(Table):
     """Ranges from which a slice is changed anew each time it is drawn; the defaults change nothing.
 
     Attributes
@@ -121,7 +117,7 @@ class AugmentRecipe(_Table):
     alone: Fraction = 0.0
 
 
-class FitRecipe(_Table):
+class FitRecipe(Table):
     """How long and how fast.
 
     Attributes
@@ -143,7 +139,7 @@ class FitRecipe(_Table):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """One training of one network."""
 
     task: Literal["detector", "segmenter"]

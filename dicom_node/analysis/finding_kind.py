@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from dicom_node.toml_file import Table
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TypeCode(_Table):
+class TypeCode(Table):
     """A coded concept (PS3.3 8.8), by default one of CID 7159, Lesion Segmentation Types."""
 
     value: Annotated[str, Field(pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$")] = "108369006"
@@ -19,7 +17,7 @@ class TypeCode(_Table):
     meaning: Annotated[str, Field(pattern=r"^[\x20-\x5b\x5d-\x7e]{1,64}$")] = "Neoplasm"
 
 
-class FindingKind(_Table):
+class FindingKind(Table):
     """The table ``[finding]`` of a manifest.
 
     Attributes

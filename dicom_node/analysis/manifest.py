@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dicom_node.analysis.channels import Channels, Layout
 from dicom_node.analysis.finding_kind import FindingKind
 from dicom_node.errors import BundleError
 from dicom_node.series.normalisation import PercentileRule
 from dicom_node.series.volume import Contrast, Plane
-from dicom_node.toml_file import read_toml
+from dicom_node.toml_file import Table, read_toml
 
 FILE_NAME = "manifest.toml"
 
@@ -24,11 +24,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Calibration(_Table):
+class Calibration(Table):
     """Turns a network's probability p into one that can be believed: sigmoid(slope * logit(p) + offset).
 
     That is Platt's scaling, with an offset of 0 temperature scaling; fitted on validation patients.
@@ -38,7 +34,7 @@ class Calibration(_Table):
     offset: float = 0.0
 
 
-class Network(_Table):
+class Network(Table):
     """One ONNX network.
 
     Attributes
@@ -67,7 +63,7 @@ class Network(_Table):
     threshold_rule: str
 
 
-class Reference(_Table):
+class Reference(Table):
     """Stored squares and what the networks answered, uncalibrated, when the bundle was made.
 
     The squares are fed as slices of one volume. The file is an ``.npz`` with ``detector_input``
@@ -80,7 +76,7 @@ class Reference(_Table):
     tolerance: Annotated[float, Field(gt=0, lt=0.1)] = 1e-3
 
 
-class Origin(_Table):
+class Origin(Table):
     """Where the weights come from."""
 
     training_data: str
@@ -90,8 +86,8 @@ class Origin(_Table):
     versions: dict[str, str]
 
 
-class Manifest(_Table):
-    """A bundle's manifest.
+class Declaration(Table):
+    """What no network can tell of a bundle.
 
     Attributes
     ----------
@@ -100,12 +96,8 @@ class Manifest(_Table):
     planes : anatomical planes it was trained for
     finding : what its regions are called
     alternative : use it only where a configuration names it, not by default
-    input : the normalisation of voxels, the same in training and node
-    detector, segmenter : Network
-    reference : Reference
-    origin : Origin
     limitations : sentences for people, repeated in every report
-    figures : headline figures on unseen patients, as ``evaluate`` wrote them
+    input : the normalisation of voxels, the same in training and node
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -114,13 +106,26 @@ class Manifest(_Table):
     planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
     finding: FindingKind = FindingKind()
     alternative: bool = False
+    limitations: str
     input: PercentileRule
+
+
+class Manifest(Declaration):
+    """A bundle's manifest.
+
+    Attributes
+    ----------
+    detector, segmenter : Network
+    reference : Reference
+    origin : Origin
+    figures : headline figures on unseen patients, as ``evaluate`` wrote them
+    """
+
     detector: Network
     segmenter: Network
     reference: Reference
     origin: Origin
-    limitations: str
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = Field(default_factory=dict)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -13,17 +13,17 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from dicom_node.toml_file import Table
 
 
-class PercentileRule(BaseModel):
+class PercentileRule(Table):
     """Map two percentiles of the volume's foreground to 0 and 1, and clip.
 
     Foreground is every voxel above ``foreground`` times the volume's 99.5th percentile,
     which leaves out the air around the head whatever its noise.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: Literal["percentile"] = "percentile"
     lower: Annotated[float, Field(ge=0, lt=100)] = 1.0

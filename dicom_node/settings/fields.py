@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     model_validator,
 )
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.toml_file import Table
 
 
 def wrong_ae_title(value: str) -> str | None:
@@ -77,10 +76,8 @@ UserName = Annotated[str, AfterValidator(_user_name)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
-class Section(BaseModel):
-    """A table of the configuration; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Section(Table):
+    """A table of the configuration."""
 
 
 class Secret(Section):
