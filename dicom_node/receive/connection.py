@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import structlog
 from pynetdicom import AE
 
+from dicom_node.events import AssociationClosed, AssociationOpened, AssociationRejected, Tell, TLSRefused
 from dicom_node.receive.admission import Load, admit
 from dicom_node.receive.contexts import supported_contexts
 from dicom_node.receive.datapath import DataPath
@@ -60,6 +61,7 @@ class Service:
     on_association_end: Callable[[int, bool], None]
     on_event_report: Callable[[EventReport], int]
     load: Callable[[Connection], Load]
+    tell: Tell
     is_stopping: Callable[[], bool]
 
 
@@ -108,6 +110,7 @@ class Connection:
             pass
         except NotSecured as fault:
             _log.warning("tls_refused", host=self.host, port=self._local[1], fault=str(fault))
+            self._service.tell(TLSRefused(self.host, self._local[1], str(fault)))
         finally:
             self._socket.close()
 
@@ -193,6 +196,7 @@ class Connection:
             calling_ae_title=titles.calling,
             reason=rejection.name.lower(),
         )
+        service.tell(AssociationRejected(self.host, titles.called, titles.calling, rejection.name.lower()))
         return None
 
     def _serve(self, titles: AETitles) -> None:
@@ -205,6 +209,8 @@ class Connection:
             calling_ae_title=titles.calling,
             tls=self._security,
         )
+        tell = self._service.tell
+        tell(AssociationOpened(self.id, self.host, titles.called, titles.calling, self._security))
         data_path = DataPath(
             self._service.spool,
             self._upper_layer.contexts,
@@ -216,6 +222,7 @@ class Connection:
             echo=self._upper_layer.serve_command,
             on_instance=self._service.on_instance,
             on_event_report=self._service.on_event_report,
+            tell=tell,
         )
         released = False
         try:
@@ -225,6 +232,7 @@ class Connection:
             data_path.close()
             self.is_association = False
             _log.info("association_ended", association=self.id, released=released)
+            tell(AssociationClosed(self.id, released))
             # After a refusal the series may lack an image, and its short quiet time would be too short
             self._service.on_association_end(self.id, released and not data_path.has_refused)
 

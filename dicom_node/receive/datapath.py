@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import structlog
 
+from dicom_node import events
 from dicom_node.errors import InstanceRefused, StorageExhausted
+from dicom_node.events import Tell, nobody
 from dicom_node.receive.commands import (
     C_ECHO_RQ,
     C_STORE_RQ,
@@ -81,6 +83,7 @@ class DataPath:
         echo: Callable[[int, bytes], None],
         on_instance: Callable[[StoredInstance], None],
         on_event_report: Callable[[EventReport], int],
+        tell: Tell = nobody,
     ) -> None:
         self._spool = spool
         self._contexts = contexts
@@ -92,6 +95,7 @@ class DataPath:
         self._echo = echo
         self._on_instance = on_instance
         self._on_event_report = on_event_report
+        self._tell = tell
         self._encoded_command = bytearray()
         self._context_id = 0
         self._command: Command | None = None
@@ -250,3 +254,4 @@ class DataPath:
             status=f"{error.status:04X}H",
             reason=str(error),
         )
+        self._tell(events.InstanceRefused(self._association_id, error.status))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from pynetdicom import AE
 
+from dicom_node.events import Tell, nobody
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive.admission import Load
 from dicom_node.receive.connection import Connection, Service
@@ -56,6 +57,8 @@ class Receiver:
         Gets the id of an established association and whether it was released.
     on_event_report : callable, optional
         Gets each N-EVENT-REPORT and returns the status to answer.
+    tell : callable, optional
+        Gets what happens to associations.
     port : int, optional
         Instead of the settings' one; 0 takes a free one.
 
@@ -73,6 +76,7 @@ class Receiver:
         on_association_end: Callable[[int, bool], None],
         *,
         on_event_report: Callable[[EventReport], int] = nobody_asked,
+        tell: Tell = nobody,
         port: int | None = None,
     ) -> None:
         ae = AE()
@@ -88,6 +92,7 @@ class Receiver:
             on_association_end,
             on_event_report,
             self._load,
+            tell,
             lambda: self._is_stopping,
         )
         self._port = settings.port if port is None else port

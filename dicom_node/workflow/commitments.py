@@ -29,6 +29,7 @@ from pathlib import Path
 import structlog
 from pydicom.uid import generate_uid
 
+from dicom_node import events
 from dicom_node.deliver.commitment import EVENT_TYPES, NOT_NAMED, PUSH_MODEL, REASONS, ask, read_report
 from dicom_node.deliver.destination import peer_of, send_to
 from dicom_node.errors import Cancelled, NodeError, is_transient, reason, remedy
@@ -75,6 +76,7 @@ class Commitments:
     Parameters
     ----------
     engine : not started yet: workflows are registered here
+    tell : gets what destinations commit themselves to
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class Commitments:
         ledger: Ledger,
         transactions: Transactions,
         destinations: Iterable[AnyDestination],
+        tell: events.Tell = events.nobody,
     ) -> None:
         self._engine, self._ledger, self._transactions = engine, ledger, transactions
+        self._tell_all = tell
         self._destinations = {
             d.name: d for d in destinations if isinstance(d, Destination) and d.commitment != "off"
         }
@@ -250,6 +254,7 @@ class Commitments:
             elif standing.state is not Sent.COMMITTED:
                 self._tell(request, replace(standing, state=Sent.COMMITTED, detail="", remedy=""))
                 log.info("committed", objects=len(request["objects"]))
+                self._tell_all(events.Committed(request["job_id"], request["destination"]))
             return None
         why = _reasons(lacking, failed)
         log.warning("commitment_failed", objects=len(lacking), reason=why)
@@ -297,6 +302,8 @@ class Commitments:
             request, replace(standing, state=state, detail=detail, remedy=what_to_do if required else "")
         )
         log.warning("commitment_given_up", required=required, reason=why)
+        gone = events.DeliveryFailed(request["job_id"], request["destination"], "NotCommitted", required)
+        self._tell_all(gone)
 
     def _standing(self, request: Request) -> Delivery | None:
         """How the book shows the delivery; None when it was begun anew."""

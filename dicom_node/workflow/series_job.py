@@ -21,6 +21,7 @@ from typing import TypedDict
 
 import structlog
 
+from dicom_node import events
 from dicom_node.deliver.destination import send_to
 from dicom_node.errors import Cancelled, ConfigurationError, NodeError, is_transient, reason, remedy
 from dicom_node.receive.completion import CompleteSeries
@@ -124,6 +125,7 @@ class SeriesJob:
     ledger : where it is told
     folder : of the results; each job has its own below
     commitments : follow what was stored where a destination is to commit itself
+    tell : gets what happens to jobs and deliveries
     """
 
     def __init__(
@@ -133,9 +135,10 @@ class SeriesJob:
         ledger: Ledger,
         folder: Path,
         commitments: Commitments,
+        tell: events.Tell = events.nobody,
     ) -> None:
         self._engine, self._stations, self._ledger, self._folder = engine, stations, ledger, folder
-        self._commitments = commitments
+        self._commitments, self._tell_all = commitments, tell
         settings = stations.settings
         self._destinations = {d.name: d for d in settings.destinations}
         self._priorities = {each.ae_title: PRIORITIES[each.priority] for each in settings.receive.called}
@@ -152,6 +155,7 @@ class SeriesJob:
         priority = self.priority_of(series.called_ae_title)
         if self._ledger.open_job(job_id, series.series_instance_uid, series.instances, priority=priority):
             log.info("series_complete", series=series.series_instance_uid, instances=series.instances)
+            self._tell_all(events.SeriesComplete(job_id, series.series_instance_uid, series.instances))
         entry = self._ledger.entry(job_id)
         if entry is not None and entry.state is State.WAITING:
             self.begin(entry, series)
@@ -223,6 +227,7 @@ class SeriesJob:
             age_s += time.monotonic() - start
             wait_s = OF_A_JOB.wait_s(attempt, age_s) if is_transient(error) else None
             why = reason(error)
+            self._tell_all(events.WorkFailed(job["job_id"], type(error).__name__, wait_s is None))
             if wait_s is not None:
                 log.warning("job_postponed", attempt=attempt, reason=why, retry_in_s=round(wait_s, 1))
                 return Told(
@@ -240,11 +245,13 @@ class SeriesJob:
     def _select_and_analyse(self, job: Job, made_at: datetime, attempt: int) -> Told:
         go_on = partial(self._ledger.need, job["job_id"], job["ticket"])
         go_on()
+        self._tell_all(events.WorkBegun(job["job_id"]))
         selected = self._stations.select([Path(path) for path in job["paths"]], job["called_ae_title"])
         selection = selected.selection
         log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
         pipeline = selection.pipeline
         if pipeline is None:
+            self._tell_all(events.Worked(job["job_id"], "", State.SKIPPED))
             return Told(State.SKIPPED, selection.reason, attempts=attempt, trace=selection.trace)
         self._ledger.update(
             job["job_id"],
@@ -269,6 +276,8 @@ class SeriesJob:
         worked = self._stations.work(selected, task)
         timings_s = {station: round(seconds, 3) for station, seconds in worked.timings_s.items()}
         log.info("series_analysed", outcome=worked.outcome, detail=worked.detail, timings_s=timings_s)
+        made = events.Worked(job["job_id"], pipeline.name, worked.outcome, worked.error, worked.timings_s)
+        self._tell_all(made)
         objects = [o for results in worked.results for o in results.objects]
         parcel = pack(objects) if pipeline.destinations else ""
         return Told(
@@ -332,6 +341,7 @@ class SeriesJob:
                 raise ConfigurationError("this destination is no longer configured")  # noqa: TRY301
             paths = [Path(path) for path in parcel["paths"]]
             older = [[Path(path) for path in others] for others in parcel["older"]]
+            self._tell_all(events.Sending(errand["job_id"], name, tuple(paths)))
             sent = list(send_to(destination, paths, dict(zip(paths, older, strict=True))))
             stored = tuple(kept_of(path) for path in sent)
         except Cancelled as error:
@@ -349,12 +359,15 @@ class SeriesJob:
                 retry_in_s=None if wait_s is None else round(wait_s, 1),
                 exc_info=not isinstance(error, NodeError | OSError),
             )
+            kind = type(error).__name__
+            self._tell_all(events.DeliveryFailed(errand["job_id"], name, kind, wait_s is None))
             state = Sent.FAILED if wait_s is None else Sent.RETRYING
             return Tried(
                 Delivery(name, state, attempt, reason(error), remedy(error), ticket=ticket), age_s, wait_s
             )
         log.info("results_sent", attempt=attempt, objects=len(parcel["paths"]))
         state = self._commitments.state_of_sent(name)
+        self._tell_all(events.Delivered(errand["job_id"], name, tuple(sent), state is Sent.ASKED))
         return Tried(Delivery(name, state, attempt, "", ticket=ticket), age_s, stored=stored)
 
     def _tell_of(self, errand: Errand, delivery: Delivery) -> bool:

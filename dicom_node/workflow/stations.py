@@ -218,7 +218,7 @@ class Stations:
             )
             for number, headers in enumerate(identities, start=1)
         )
-        return Worked(None, cause, results, remedy=remedy(error))
+        return Worked(None, cause, results, remedy=remedy(error), error=type(error).__name__)
 
 
 def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[str, Bundle]:

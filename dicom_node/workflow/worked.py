@@ -29,6 +29,7 @@ class Worked:
     results : one set; several when a failed series mixed patients or studies
     timings_s : seconds spent in each station
     remedy : what a person can do when the analysis failed
+    error : the class of what went wrong
     """
 
     findings: Findings | None
@@ -36,6 +37,7 @@ class Worked:
     results: tuple[ResultSet, ...]
     timings_s: dict[str, float] = field(default_factory=dict)
     remedy: str = ""
+    error: str = ""
 
     @classmethod
     def of(cls, findings: Findings, results: ResultSet) -> Self:
