@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from dicom_node.phantom.mr_series import mr_series, write_series
 from dicom_node.settings import Analysis, Match, Pipeline, Settings
 from dicom_node.workflow.stations import Stations
 from tests.support.bundles import write_spot_bundle
-from tests.support.spot import Spot
+from tests.support.running import free_port
+from tests.support.spot import Series, Spot
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -56,7 +56,13 @@ def stations(settings: Settings) -> Stations:
 
 
 @pytest.fixture
-def series_of(tmp_path: Path) -> Callable[..., list[Path]]:
+def port() -> int:
+    """A port on which nothing listens."""
+    return free_port()
+
+
+@pytest.fixture
+def series_of(tmp_path: Path) -> Series:
     """Write a spot as an MR series; further arguments are those of ``mr_series``."""
 
     def write(spot: Spot, name: str = "series", **arguments: object) -> list[Path]:

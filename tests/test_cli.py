@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,8 @@ from typer.testing import CliRunner
 
 from dicom_node.cli import app
 from dicom_node.trial.archive import Archive
-from tests.support.spot import image_spot
+from tests.support.spot import Series, image_spot
 
-Series = Callable[..., list[Path]]
 run = CliRunner().invoke
 
 

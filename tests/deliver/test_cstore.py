@@ -6,7 +6,7 @@ Not covered: retries over time (tests/workflow/test_node.py), storage commitment
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,9 @@ from dicom_node.deliver.cstore import Peer, echo, send_files
 from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
 from dicom_node.phantom.mr_series import Storage
 from tests.support.running import free_port, need, process, wait_for
-from tests.support.spot import affine_of, image_spot
+from tests.support.spot import Series, affine_of, image_spot
 
 SHAPE = (3, 20, 16)
-Series = Callable[..., list[Path]]
 
 
 @pytest.fixture

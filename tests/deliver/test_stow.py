@@ -30,12 +30,11 @@ from dicom_node.errors import (
 from dicom_node.settings import Secret, Settings, WebDestination
 from tests.support.certificates import Authority, Pair
 from tests.support.running import free_port
-from tests.support.spot import affine_of, image_spot
+from tests.support.spot import Series, affine_of, image_spot
 from tests.support.web_peer import Answer, Request, WebPeer, answer, stored
 
 SHAPE = (2, 20, 16)
 SECRET = "correct-horse-battery-staple"  # noqa: S105
-Series = Callable[..., list[Path]]
 Respond = Callable[[Request], Answer]
 
 

@@ -6,7 +6,7 @@ Archives that report otherwise are in tests/workflow/test_commitment.py. Not cov
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -24,22 +24,14 @@ from tests.peers.orthanc import Orthanc, orthanc
 from tests.support.relay import Relay
 from tests.support.running import (
     entries_of,
-    free_port,
     node_process,
     wait_for,
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import affine_of, image_spot
+from tests.support.spot import Series, affine_of, image_spot
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
-
-Series = Callable[..., list[Path]]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 @pytest.fixture

@@ -9,36 +9,28 @@ from __future__ import annotations
 
 import signal
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
-from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.workflow.ledger import Sent, State
 from tests.peers.orthanc import Orthanc, orthanc
 from tests.support.certificates import Authority
 from tests.support.relay import Relay
 from tests.support.running import (
     entries_of,
-    free_port,
     node_process,
+    send,
     wait_for,
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
+from tests.support.spot import Series, image_spot
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
-
-Series = Callable[..., list[Path]]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 @pytest.fixture
@@ -52,10 +44,6 @@ def configure(tmp_path: Path, port: int, models: Path, *lines: str) -> Path:
     return write_configuration(
         tmp_path / "node.toml", port=port, models=models, destinations=destinations, quiet_s=60
     )
-
-
-def send(paths: list[Path], port: int) -> None:
-    assert len(list(send_files(Peer("DICOM_NODE", "127.0.0.1", port, "TEST"), paths))) == len(paths)
 
 
 def results(folder: Path) -> list[bytes]:

@@ -5,8 +5,6 @@ Does not cover: hostile peers (test_hostile.py), TLS (test_tls.py), a real full 
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -50,21 +48,10 @@ from tests.receive.wire import (
     pdu,
     pdv,
 )
-from tests.support.running import need, wait_for
+from tests.support.running import dcmtk, wait_for
 
 UID = f"{SERIES}.1"
 IMAGE = encode(mr_image(), ExplicitVRLittleEndian)
-
-
-def dcmtk(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [need(program), *map(str, arguments)],
-        env={**os.environ, "TCP_NODELAY": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES, ids=lambda uid: uid.keyword)

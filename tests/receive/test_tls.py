@@ -5,11 +5,9 @@ Does not cover: TLS to a destination (tests/deliver/test_cstore_tls.py), revocat
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -25,7 +23,7 @@ from dicom_node.settings import Receive
 from tests.receive.images import SERIES, data_set_of, encode, mr_image, write_images
 from tests.receive.wire import ABORT, Peer, associate_rq
 from tests.support.certificates import Authority, Pair
-from tests.support.running import free_port, need, wait_for
+from tests.support.running import dcmtk, free_port, wait_for
 
 UID = f"{SERIES}.1"
 IMAGE = encode(mr_image(size=256), ExplicitVRLittleEndian)
@@ -358,17 +356,6 @@ def test_files_that_cannot_be_used_stop_the_start_and_are_named(authority, ours,
     ):
         with pytest.raises(ConfigurationError, match=words):
             Receiver(Receive(tls={**settings, **change}), Spool(tmp_path, 0), lambda _: None, lambda *_: None)
-
-
-def dcmtk(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [need(program), *map(str, arguments)],
-        env={**os.environ, "TCP_NODELAY": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.peer

@@ -35,6 +35,18 @@ def need(program: str) -> str:
     return path
 
 
+def dcmtk(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a program of DCMTK to its end."""
+    return subprocess.run(
+        [need(program), *map(str, arguments)],
+        env={**os.environ, "TCP_NODELAY": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

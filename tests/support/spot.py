@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+Series = Callable[..., list[Path]]  # the fixture ``series_of``
 
 HEAD, SPOT = 300.0, 1000.0  # stored values
 

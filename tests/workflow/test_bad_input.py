@@ -20,9 +20,7 @@ from dicom_node.phantom.mr_series import Storage, mr_series, write_series
 from dicom_node.workflow.folder import Analysed, analyse_folder
 from dicom_node.workflow.stations import Stations
 from tests.series.test_geometry import ORIENTATIONS
-from tests.support.spot import affine_of, image_spot
-
-Series = Callable[..., list[Path]]
+from tests.support.spot import Series, affine_of, image_spot
 
 
 def analyse_one(stations: Stations, tmp_path: Path) -> Analysed:

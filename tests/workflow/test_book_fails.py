@@ -6,7 +6,7 @@ workflows too; DBOS then waits by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,7 @@ from dicom_node.trial.archive import Archive
 from dicom_node.workflow import engine, stations, upkeep
 from dicom_node.workflow.ledger import State
 from tests.support.running import entries_of, free_port, send, wait_for, wait_until_ended, write_configuration
-from tests.support.spot import image_spot
-
-Series = Callable[..., list[Path]]
+from tests.support.spot import Series, image_spot
 
 
 class Refusals:

@@ -24,9 +24,8 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
+from tests.support.spot import Series, image_spot
 
-Series = Callable[..., list[Path]]
 YEAR_S = 31_536_000.0
 BACK_S = -86_400.0
 

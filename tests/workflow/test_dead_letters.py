@@ -28,15 +28,9 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
+from tests.support.spot import Series, image_spot
 
-Series = Callable[..., list[Path]]
 THREE_TIMES = "retry_first_s = 0.2\nretry_longest_s = 0.4\nretry_attempts = 3\ntimeout_s = 5"
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 @pytest.fixture

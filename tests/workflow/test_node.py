@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -36,14 +35,7 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
-
-Series = Callable[..., list[Path]]
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
+from tests.support.spot import Series, image_spot
 
 
 def send(paths: list[Path], port: int) -> None:

@@ -8,7 +8,7 @@ test_repair.py).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,8 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
+from tests.support.spot import Series, image_spot
 
-Series = Callable[..., list[Path]]
 CALLED = '[[receive.called]]\nae_title = "{0}"\npriority = "{1}"\n'
 
 

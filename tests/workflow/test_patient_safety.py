@@ -5,7 +5,6 @@ Each test is a way to a wrong statement that a review once found.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -14,10 +13,8 @@ import pytest
 from dicom_node.phantom.mr_series import Acquisition, Storage
 from dicom_node.workflow.stations import Stations
 from tests.support.multiframe import enhanced_mr
-from tests.support.spot import image_spot
+from tests.support.spot import Series, image_spot
 from tests.workflow.test_bad_input import analyse_one, edit, report_of
-
-Series = Callable[..., list[Path]]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -29,9 +29,7 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
-
-Series = Callable[..., list[Path]]
+from tests.support.spot import Series, image_spot
 
 
 class Bench:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,16 +26,13 @@ from tests.receive.images import data_set_of
 from tests.receive.wire import ABORT, ASSOCIATE_RJ, Peer, associate_rq
 from tests.support.running import (
     entries_of,
-    free_port,
     node_process,
     process,
     wait_for,
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import image_spot
-
-Series = Callable[..., list[Path]]
+from tests.support.spot import Series, image_spot
 
 SLOW = """
 import sys, time
@@ -50,11 +47,6 @@ Stations.work = slowly
 from dicom_node.cli import app
 app(["serve", "--config", sys.argv[1]])
 """
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 def configure(tmp_path: Path, port: int, models: Path, stop_timeout_s: float, **archives: int) -> Path:

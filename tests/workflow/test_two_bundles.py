@@ -6,7 +6,6 @@ Not covered: what the shipped bundles find (tests/training/test_shipped_bundles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -24,9 +23,7 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import affine_of, image_spot
-
-Series = Callable[..., list[Path]]
+from tests.support.spot import Series, affine_of, image_spot
 
 SAGITTAL = affine_of((0, 1, 0), (0, 0, -1))
 # two spots at different places and of different sizes: a mixed-up result would show
