@@ -4,6 +4,7 @@ An unknown key or a bad value is refused at start with its path and what is perm
 """
 
 from dicom_node.settings.analysis import Analysis, Match, Pipeline, installed_models
+from dicom_node.settings.database import Database
 from dicom_node.settings.destinations import (
     AnyDestination,
     Destination,
@@ -13,17 +14,23 @@ from dicom_node.settings.destinations import (
 )
 from dicom_node.settings.document import Logging, Settings, Site, load_settings
 from dicom_node.settings.fields import Secret, wrong_ae_title
+from dicom_node.settings.operate import Audit, Mail, Notification, Operate, Syslog, Webhook
 from dicom_node.settings.receive import CalledAE, Completion, Receive, ReceiveTLS, Retention
 
 __all__ = [
     "Analysis",
     "AnyDestination",
+    "Audit",
     "CalledAE",
     "Completion",
+    "Database",
     "Destination",
     "DestinationTLS",
     "Logging",
+    "Mail",
     "Match",
+    "Notification",
+    "Operate",
     "Outgoing",
     "Pipeline",
     "Receive",
@@ -32,7 +39,9 @@ __all__ = [
     "Secret",
     "Settings",
     "Site",
+    "Syslog",
     "WebDestination",
+    "Webhook",
     "installed_models",
     "load_settings",
     "wrong_ae_title",

@@ -18,10 +18,8 @@ from dicom_node.settings.fields import (
     AETitle,
     Name,
     Port,
-    Secret,
     Section,
-    UserName,
-    WebAddress,
+    WebService,
 )
 
 
@@ -93,42 +91,8 @@ class Destination(Outgoing):
     commitment_hold_s: Annotated[float, Field(ge=0)] = 1.0
 
 
-class WebDestination(Outgoing):
-    """A DICOMweb server that takes results (STOW-RS).
-
-    Attributes
-    ----------
-    url : the service's root, such as https://pacs.hospital.example/dicom-web
-    ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
-    certificate_file, key_file : ours (PEM), for a server that asks for one
-    token : sent as bearer token
-    user, password : for basic authentication
-    """
-
-    url: WebAddress
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    token: Secret | None = None
-    user: UserName | None = None
-    password: Secret | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.user is None) != (self.password is None):
-            raise ValueError("user and password go together")
-        if self.token is not None and self.user is not None:
-            raise ValueError("either token, or user and password")
-        if (self.key_file is None) != (self.certificate_file is None):
-            raise ValueError("certificate_file and key_file go together")
-        if not self.is_encrypted and (self.ca_file or self.certificate_file):
-            raise ValueError("ca_file and certificate_file go with an https:// url")
-        return self
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether images and secrets are unreadable on their way."""
-        return self.url.startswith("https:")
+class WebDestination(Outgoing, WebService):
+    """A DICOMweb server that takes results (STOW-RS); its url is such as https://pacs.hospital.example/dicom-web."""
 
 
 def _kind_of_destination(value: object) -> str:

@@ -12,8 +12,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings.analysis import Analysis, Pipeline
+from dicom_node.settings.database import Database
 from dicom_node.settings.destinations import AnyDestination
 from dicom_node.settings.fields import Section
+from dicom_node.settings.operate import Audit, Notification, Operate
 from dicom_node.settings.receive import Completion, Receive, Retention
 
 ENVIRONMENT_PREFIX = "DICOM_NODE_"
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    folder : of spool, workflows, book and results
+    folder : of spool and results; of workflows and book too, without ``database.url``
     stop_timeout_s : for running C-STOREs and steps to end after SIGTERM; then they are cut
     """
 
@@ -59,16 +61,22 @@ class Settings(BaseSettings):
     receive: Receive = Receive()
     completion: Completion = Completion()
     retention: Retention = Retention()
+    database: Database = Database()
     analysis: Analysis = Analysis()
     pipelines: tuple[Pipeline, ...] = ()
     destinations: tuple[AnyDestination, ...] = ()
     site: Site = Site()
     log: Logging = Logging()
+    operate: Operate = Operate()
+    audit: Audit = Audit()
+    notifications: tuple[Notification, ...] = ()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         known = [d.name for d in self.destinations]
-        for what, names in (("destinations", known), ("pipelines", [p.name for p in self.pipelines])):
+        of_pipelines, told = [p.name for p in self.pipelines], [n.name for n in self.notifications]
+        named = (("destinations", known), ("pipelines", of_pipelines), ("notifications", told))
+        for what, names in named:
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{what}: the name {twice[0]!r} is used twice")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     Field,
+    PositiveFloat,
     model_validator,
 )
 
@@ -48,7 +49,7 @@ def _pattern(value: str) -> str:
 
 
 def _web_address(value: str) -> str:
-    wanted = "https://HOST/PATH, the root of a DICOMweb service"
+    wanted = "https://HOST/PATH, the root of a web service"
     try:
         parts = urlsplit(value)
         _ = parts.port
@@ -59,6 +60,20 @@ def _web_address(value: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("no user or password in it, as it is shown; set user and password")
     return value.rstrip("/")
+
+
+def _postgres_address(value: str) -> str:
+    wanted = "postgresql://USER@HOST:PORT/NAME, PORT where it is not 5432"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(wanted) from None
+    if parts.scheme not in ("postgresql", "postgresql+psycopg") or not parts.path.strip("/"):
+        raise ValueError(wanted)
+    if parts.password is not None:
+        raise ValueError("no password in it, as it is shown; set password")
+    return value
 
 
 def _user_name(value: str) -> str:
@@ -72,6 +87,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
+PostgresAddress = Annotated[str, AfterValidator(_postgres_address)]
 UserName = Annotated[str, AfterValidator(_user_name)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
@@ -126,3 +142,43 @@ class Secret(Section):
         if not (value.isascii() and value.isprintable()):
             raise ConfigurationError(f"{where} is not one line of printable ASCII")
         return value
+
+
+class WebService(Section):
+    """A web server, and how we show who we are.
+
+    Attributes
+    ----------
+    url : the service's root
+    timeout_s : for connecting and for each answer
+    ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
+    certificate_file, key_file : ours (PEM), for a server that asks for one
+    token : sent as bearer token
+    user, password : for basic authentication
+    """
+
+    url: WebAddress
+    timeout_s: PositiveFloat = 30.0
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    token: Secret | None = None
+    user: UserName | None = None
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        if self.token is not None and self.user is not None:
+            raise ValueError("either token, or user and password")
+        if (self.key_file is None) != (self.certificate_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        if not self.is_encrypted and (self.ca_file or self.certificate_file):
+            raise ValueError("ca_file and certificate_file go with an https:// url")
+        return self
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether images and secrets are unreadable on their way."""
+        return self.url.startswith("https:")
