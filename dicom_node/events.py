@@ -11,6 +11,8 @@ from pathlib import Path
 
 import structlog
 
+NOT_COMMITTED = "NotCommitted"  # as the class of an error: nothing was raised, no report came
+
 log = structlog.get_logger()
 
 

@@ -302,7 +302,9 @@ class Commitments:
             request, replace(standing, state=state, detail=detail, remedy=what_to_do if required else "")
         )
         log.warning("commitment_given_up", required=required, reason=why)
-        gone = events.DeliveryFailed(request["job_id"], request["destination"], "NotCommitted", required)
+        gone = events.DeliveryFailed(
+            request["job_id"], request["destination"], events.NOT_COMMITTED, required
+        )
         self._tell_all(gone)
 
     def _standing(self, request: Request) -> Delivery | None:

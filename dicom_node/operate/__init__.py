@@ -1,0 +1,1 @@
+"""What keeps the node running: metrics, health, audit trail, notifications, the service manager."""
