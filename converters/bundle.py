@@ -24,7 +24,8 @@ from converters.network import Precision, Request, Role
 from dicom_node.analysis.bundle import load_bundle
 from dicom_node.analysis.channels import Channels, in_channels
 from dicom_node.analysis.manifest import FILE_NAME, Declaration, Manifest, Network, Origin, Reference
-from dicom_node.series.normalisation import PercentileRule
+from dicom_node.phantom.brain import PhantomContrast
+from dicom_node.series.volume import Contrast
 
 REFERENCE = "reference.npz"
 TOLERANCE = 1e-3  # of the stored answers, on any device
@@ -111,7 +112,7 @@ def make_bundle(
         made_in.mkdir()
         detector, in_detector = _network(made_in, "detector", detector_file, wishes)
         segmenter, in_segmenter = _network(made_in, "segmenter", segmenter_file, wishes)
-        _write_reference(made_in, description.input, (in_detector, in_segmenter))
+        _write_reference(made_in, description, (in_detector, in_segmenter))
         coarse = {wishes.detector.precision, wishes.segmenter.precision} != {"float32"}
         manifest = Manifest(
             **{key: getattr(description, key) for key in Declaration.model_fields},
@@ -180,11 +181,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_reference(folder: Path, rule: PercentileRule, networks: tuple[Network, Network]) -> None:
+def _write_reference(folder: Path, description: Description, networks: tuple[Network, Network]) -> None:
     """Store the phantom's squares and what the written networks answer to them on a CPU."""
+    contrast: PhantomContrast = "FLAIR" if Contrast.FLAIR in description.contrasts else "T1CE"
     arrays: dict[str, NDArray[np.floating]] = {}
     for role, network in zip(("detector", "segmenter"), networks, strict=True):
-        squares = phantom_squares(network.size, rule).astype(np.float16)
+        squares = phantom_squares(network.size, description.input, contrast).astype(np.float16)
         session = ort.InferenceSession(folder / network.file, providers=["CPUExecutionProvider"])
         axis = 3 if network.layout == "NHWC" else 1
         fed = in_channels(squares.astype(np.float32), network.channels, network.layout)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import ConversionError
-from dicom_node.phantom.brain import Phantom, brain_phantom
+from dicom_node.phantom.brain import Phantom, PhantomContrast, brain_phantom
 from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
 
 MOST = 64  # images; more change neither a comparison nor a calibration
@@ -43,9 +43,11 @@ def squares_to_compare(source: Path | None, size: int) -> NDArray[np.float32]:
     return np.clip(np.stack(squares), 0.0, 1.0).astype(np.float32)
 
 
-def phantom_squares(size: int, rule: PercentileRule) -> NDArray[np.float32]:
+def phantom_squares(
+    size: int, rule: PercentileRule, contrast: PhantomContrast = "FLAIR"
+) -> NDArray[np.float32]:
     """Give three slices of the phantom as squares, (3, size, size): below, in and beside its lesion."""
-    phantom = _phantom()
+    phantom = _phantom(contrast)
     if phantom.centre is None:
         raise AssertionError("the reference phantom has a lesion")
     middle = round(phantom.centre[0])
@@ -58,9 +60,9 @@ def phantom_squares(size: int, rule: PercentileRule) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _phantom() -> Phantom:
+def _phantom(contrast: PhantomContrast) -> Phantom:
     """Make the phantom once: it takes a second, and a bundle needs it four times."""
-    return brain_phantom(PHANTOM_SEED)
+    return brain_phantom(PHANTOM_SEED, contrast=contrast)
 
 
 def _synthetic(size: int) -> NDArray[np.float32]:
