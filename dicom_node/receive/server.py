@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from pynetdicom import AE
@@ -106,6 +106,16 @@ class Receiver:
     def port(self) -> int:
         """The port that is listened on; with TLS if ``receive.tls.port`` is the same."""
         return self._port
+
+    def use(self, settings: Receive) -> None:
+        """Let in by other rules, from the next connection on; addresses, ports and TLS stay."""
+        self._service = replace(self._service, settings=settings)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether new associations are taken."""
+        alive = [door.acceptor.is_alive() for door in self._doors]
+        return bool(alive) and all(alive) and not self._is_stopping
 
     def start(self) -> None:
         """Listen.

@@ -89,15 +89,18 @@ class Commitments:
     ) -> None:
         self._engine, self._ledger, self._transactions = engine, ledger, transactions
         self._tell_all = tell
-        self._destinations = {
-            d.name: d for d in destinations if isinstance(d, Destination) and d.commitment != "off"
-        }
         # Reports need no network, so that a destination that hangs does not hold them up
         self._queue = engine.queue("commitment", at_once=1)
-        self._nets = {name: engine.queue(f"deliver-{name}", at_once=1) for name in self._destinations}
+        self.use(destinations)
         self._ask = engine.workflow("commitment-ask", self._ask_workflow)
         self._settle = engine.workflow("commitment-report", self._report_workflow)
         self._expire = engine.workflow("commitment-deadline", self._deadline_workflow)
+
+    def use(self, destinations: Iterable[AnyDestination]) -> None:
+        """Ask these destinations from now on."""
+        asked = {d.name: d for d in destinations if isinstance(d, Destination) and d.commitment != "off"}
+        self._nets = {name: self._engine.queue(f"deliver-{name}", at_once=1) for name in asked}
+        self._destinations = asked
 
     def state_of_sent(self, destination: str) -> Sent:
         """Where a delivery is once all is stored."""

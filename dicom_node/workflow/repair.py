@@ -54,9 +54,13 @@ class Repair:
 
     def __init__(self, engine: DurableEngine, ledger: Ledger, settings: Settings, folder: Path) -> None:
         self._engine, self._ledger, self._folder = engine, ledger, folder
+        self._seen: set[str] = set()
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Mend by these pipelines and destinations from now on."""
         self._pipelines = {pipeline.name: pipeline for pipeline in settings.pipelines}
         self._destinations = {destination.name for destination in settings.destinations}
-        self._seen: set[str] = set()
 
     def at_start(self) -> None:
         """Mend all; nothing else works on the book but the workflows that were recovered."""

@@ -99,11 +99,15 @@ class Retention:
     """
 
     def __init__(self, settings: Settings, spool: Spool, ledger: Ledger) -> None:
-        self._rules = settings.retention
         self._settles_after = timedelta(seconds=settings.completion.longest_s)
+        self._spool, self._ledger, self._results = spool, ledger, settings.folder / "results"
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Delete by these rules from now on."""
+        self._rules = settings.retention
         destinations = (d for d in settings.destinations if isinstance(d, Destination))
         self._to_commit = {d.name for d in destinations if d.commitment == "required"}
-        self._spool, self._ledger, self._results = spool, ledger, settings.folder / "results"
 
     def held(self) -> Held:
         """Count all that is held."""
@@ -252,10 +256,16 @@ class Housekeeping:
     def __init__(
         self, settings: Settings, retention: Retention, engine: DurableEngine, every_s: float = EVERY_S
     ) -> None:
-        self._rules, self._retention, self._engine = settings.retention, retention, engine
+        self._workflows_days = settings.retention.workflows_days
+        self._retention, self._engine = retention, engine
         self._every_s = every_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def use(self, settings: Settings) -> None:
+        """Delete by these rules from now on."""
+        self._workflows_days = settings.retention.workflows_days
+        self._retention.use(settings)
 
     def start(self) -> None:
         """Begin."""
@@ -271,7 +281,7 @@ class Housekeeping:
         while not self._stopping.wait(self._every_s):
             try:
                 self._retention.clean()
-                before = datetime.now(UTC) - timedelta(days=self._rules.workflows_days)
+                before = datetime.now(UTC) - timedelta(days=self._workflows_days)
                 if forgotten := self._engine.forget_ended(before):
                     log.info("workflows_deleted", count=forgotten)
             except Exception as error:  # noqa: BLE001 - it comes again

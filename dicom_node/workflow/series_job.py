@@ -29,6 +29,7 @@ from dicom_node.results.files import read_predecessor
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
 from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.series.selection import Verdict
+from dicom_node.settings import Settings
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
@@ -139,13 +140,17 @@ class SeriesJob:
     ) -> None:
         self._engine, self._stations, self._ledger, self._folder = engine, stations, ledger, folder
         self._commitments, self._tell_all = commitments, tell
-        settings = stations.settings
-        self._destinations = {d.name: d for d in settings.destinations}
-        self._priorities = {each.ae_title: PRIORITIES[each.priority] for each in settings.receive.called}
         self._series = engine.queue("series", at_once=1)
-        self._nets = {name: engine.queue(f"deliver-{name}", at_once=1) for name in self._destinations}
+        self.use(stations.settings)
         self._run = engine.workflow("series", self._series_workflow)
         self._carry = engine.workflow("deliver", self._deliver_workflow)
+
+    def use(self, settings: Settings) -> None:
+        """Send to these destinations, with these priorities, from now on."""
+        destinations = {d.name: d for d in settings.destinations}
+        self._nets = {name: self._engine.queue(f"deliver-{name}", at_once=1) for name in destinations}
+        self._destinations = destinations
+        self._priorities = {each.ae_title: PRIORITIES[each.priority] for each in settings.receive.called}
 
     def enqueue(self, series: CompleteSeries) -> None:
         """Take on a complete series; the same instances again are the same job, which runs once."""

@@ -40,6 +40,7 @@ class Upkeep:
         look: Callable[[str], CompleteSeries | None],
     ) -> None:
         self._engine, self._ledger, self._jobs, self._repair, self._look = engine, ledger, jobs, repair, look
+        self.beat_at = time.monotonic()  # when it last went round
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -87,6 +88,7 @@ class Upkeep:
     def _run(self) -> None:
         repaired_at = time.monotonic()
         while not self._stopping.wait(EVERY_S):
+            self.beat_at = time.monotonic()
             try:
                 self._engine.follow_clock()
                 self.take_orders()
