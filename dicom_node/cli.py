@@ -254,7 +254,7 @@ def check_config(
         if tls := settings.receive.tls:
             alone = " only" if tls.port == settings.receive.port else f" on port {tls.port}"
             out.print(f"TLS{alone}, certificates of senders: {tls.clients}", markup=False)
-        from dicom_node.deliver.web import look_at_web
+        from dicom_node.http_client import look_at_web
         from dicom_node.tls import look_at_all
 
         for note in [*look_at_all(settings), *look_at_web(settings)]:
@@ -291,7 +291,8 @@ def models(config: Config = None) -> None:
         from dicom_node.analysis.manifest import FILE_NAME
 
         for path in sorted(analysis.models.glob(f"*/{FILE_NAME}")):
-            bundle = load_bundle(path.parent, analysis.device, analysis.threads)
+            remote = analysis.remote_of(path.parent.name)
+            bundle = load_bundle(path.parent, analysis.device, analysis.threads, remote)
             manifest = bundle.manifest
             out.print(f"{manifest.name} {manifest.version} on {bundle.device}", markup=False)
             out.print(f"  reads {'/'.join(manifest.contrasts)}, {'/'.join(manifest.planes).lower()}")
@@ -358,12 +359,13 @@ def _settings(config: Path | None) -> Settings:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[Ledger]:
+    from dicom_node.workflow.database import open_ledger
     from dicom_node.workflow.ledger import Ledger
 
     path = settings.folder / "ledger.sqlite"
-    if not path.exists():
+    if settings.database.url is None and not path.exists():
         raise ConfigurationError(f"{path} is not there: no node has run with this configuration")
-    ledger = Ledger(path)
+    ledger = Ledger(open_ledger(settings))
     try:
         yield ledger
     finally:

@@ -8,11 +8,14 @@ decides, for the errors of libraries too. `reason` is the why in one sentence an
     NodeError
     |-- TransientError
     |   |-- DestinationUnavailable   no connection, refused for now, out of resources
+    |   |-- DatabaseUnavailable      the database server of several nodes does not answer
+    |   |-- InferenceUnavailable     the server that runs the networks does not answer, or is not ready
     |   `-- StorageExhausted         a disk of ours is full or failing
     |-- Cancelled                    an operator stopped the work, or began it anew
     `-- PermanentError
         |-- ConfigurationError       a setting, or a file that a setting names
         |-- BundleError              a model file is missing, altered or not what its manifest says
+        |   `-- InferenceInvalid     the server's network is not the bundle's, or does not answer as it should
         |-- InstanceRefused          a received instance cannot be kept (carries a DIMSE status)
         |-- SeriesRefused            a series that fits a pipeline cannot be analysed
         |-- ResultInvalid            a result object failed its proof
@@ -40,6 +43,18 @@ class DestinationUnavailable(TransientError):
     remedy = "start the destination, or mend the way to it (host, port, firewall), then retry"
 
 
+class DatabaseUnavailable(TransientError):
+    """The PostgreSQL that several nodes share does not answer."""
+
+    remedy = "start the database, or mend the way to it (database.url), then retry"
+
+
+class InferenceUnavailable(TransientError):
+    """The server that runs a bundle's networks does not answer, or is not ready."""
+
+    remedy = "start the inference server, or mend the way to it (url, credentials, firewall), then retry"
+
+
 class StorageExhausted(TransientError):
     """A file system of the node has no room, or fails."""
 
@@ -64,6 +79,12 @@ class BundleError(PermanentError):
     """A model bundle cannot be trusted or does not do what its manifest says."""
 
     remedy = "restore the bundle, restart the node, then retry"
+
+
+class InferenceInvalid(BundleError):
+    """What a server runs is not the bundle's network, or does not answer as it should."""
+
+    remedy = "let the inference server run the bundle's own files, then retry"
 
 
 class InstanceRefused(PermanentError):

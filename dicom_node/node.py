@@ -14,14 +14,18 @@ from typing import NoReturn, Self
 
 import structlog
 
-from dicom_node.deliver.web import look_at_web
 from dicom_node.errors import ConfigurationError
+from dicom_node.http_client import look_at_web
 from dicom_node.receive.completion import Completion, look
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Settings
 from dicom_node.tls import look_at_all
+from dicom_node.web.app import create_app
+from dicom_node.web.node_view import NodeView
+from dicom_node.web.server import WebServer
 from dicom_node.workflow.commitments import Commitments
+from dicom_node.workflow.database import Databases
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.repair import Repair
@@ -54,12 +58,13 @@ class Node:
                 log.warning("settings", note=note.text)
         self._lock = _lock_folder(settings)
         self.stations = Stations(settings)
-        self.ledger = Ledger(settings.folder / "ledger.sqlite")
+        databases = Databases.of(settings)
+        self.ledger = Ledger(databases.ledger)
         self.spool = Spool(
             settings.folder / "spool", settings.receive.minimum_free_mb, settings.receive.maximum_object_mb
         )
-        self.engine = DurableEngine(settings.folder / "workflows.sqlite")
-        self.transactions = Transactions(settings.folder / "commitments.sqlite")
+        self.engine = DurableEngine(databases.workflows)
+        self.transactions = Transactions(databases.commitments)
         self.commitments = Commitments(self.engine, self.ledger, self.transactions, settings.destinations)
         self.jobs = SeriesJob(
             self.engine, self.stations, self.ledger, settings.folder / "results", self.commitments
@@ -77,6 +82,8 @@ class Node:
             self.completion.association_ended,
             on_event_report=self.commitments.take,
         )
+        view = NodeView(settings, self.stations, self.ledger, self.spool, self.completion)
+        self.web = WebServer(settings.web, create_app(view)) if settings.web.enabled else None
 
     def start(self) -> None:
         """Take up what was unfinished, then listen."""
@@ -86,6 +93,7 @@ class Node:
         self.completion.restore()
         self.completion.start()
         self.housekeeping.start()
+        self._serve_page()
         receive = self.settings.receive
         try:
             self.receiver.start()
@@ -102,6 +110,18 @@ class Node:
             bundles={name: bundle.device for name, bundle in self.stations.bundles.items()},
         )
 
+    def _serve_page(self) -> None:
+        if self.web is None:
+            return
+        web = self.settings.web
+        try:
+            self.web.start()
+        except OSError as error:
+            self.stop()
+            remedy = "take another port, or set web.enabled = false"
+            where = f"web.host {web.host}, web.port {web.port}"
+            raise ConfigurationError(f"{where}: cannot listen there: {error.strerror}; {remedy}") from None
+
     def stop(self) -> None:
         """Reject new associations for now, let running C-STOREs and steps end, and stop.
 
@@ -109,6 +129,8 @@ class Node:
         C-STOREs is taken up at the next start. Both are cut shortly before ``stop_timeout_s``.
         """
         timeout_s = _WITHIN * self.settings.stop_timeout_s
+        if self.web is not None:
+            self.web.stop()
         self.completion.stop()
         self.upkeep.stop()
         self.housekeeping.stop()

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from dicom_node.analysis.bundle import load_bundle
-from dicom_node.analysis.engine import OnnxNetwork
+from dicom_node.analysis.engine import Engine
 
 THREADS = (1, 2)
 SLICES = 16
 REPEATS = 5
 
 
-def milliseconds_per_slice(engine: OnnxNetwork, slices: int = SLICES, repeats: int = REPEATS) -> float:
+def milliseconds_per_slice(engine: Engine, slices: int = SLICES, repeats: int = REPEATS) -> float:
     """Run noise through a network and return the shortest time: what else runs can only add to it."""
     size = engine.network.size
     squares = np.random.default_rng(0).random((slices, size, size), dtype=np.float32)

@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dicom_node.analysis.detector import Detector
-from dicom_node.analysis.engine import Device, OnnxNetwork
+from dicom_node.analysis.engine import Device, Engine, OnnxNetwork
 from dicom_node.analysis.manifest import Manifest, Network, read_manifest
+from dicom_node.analysis.reference import read_reference
+from dicom_node.analysis.remote import RemoteNetwork
 from dicom_node.analysis.segmenter import Segmenter
 from dicom_node.errors import BundleError
+from dicom_node.settings import Remote
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,28 @@ class Bundle:
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda``."""
+        """``cpu``, ``cuda``, or the server that runs it."""
         return self.segmenter.engine.device
 
 
-def load_bundle(folder: Path, device: Device = "auto", threads: int = 0) -> Bundle:
+def load_bundle(
+    folder: Path, device: Device = "auto", threads: int = 0, remote: Remote | None = None
+) -> Bundle:
     """Load a bundle and prove it.
 
     Every file's sha256 must be the manifest's, and both networks must give their stored answers
     to the stored input on the device in use, within the manifest's tolerance.
 
+    Parameters
+    ----------
+    remote : the server that runs its networks; None: they run on ``device``
+
     Raises
     ------
     BundleError
-        Names the file and what is wrong with it.
+        Names the file, or the server's model, and what is wrong with it.
+    InferenceUnavailable
+        The server does not answer, or is not ready.
     """
     manifest = read_manifest(folder)
     if manifest.name != folder.resolve().name:
@@ -60,14 +69,23 @@ def load_bundle(folder: Path, device: Device = "auto", threads: int = 0) -> Bund
     for part in (manifest.detector, manifest.segmenter, manifest.reference):
         _check_digest(folder / part.file, part.sha256)
 
-    def network(part: Network) -> OnnxNetwork:
-        return OnnxNetwork(folder / part.file, part, device, threads)
+    def proven(name: str, network: Network) -> Engine:
+        path, tolerance = folder / manifest.reference.file, manifest.reference.tolerance
+        reference = read_reference(path, name, tolerance)
+        engine: Engine
+        if remote is None:
+            engine = OnnxNetwork(folder / network.file, network, device, threads)
+        else:
+            engine = RemoteNetwork(remote, remote.model_of(manifest.name, name), network, reference)
+        if objection := reference.objection(engine.run(reference.squares)):
+            raise BundleError(
+                f"{folder}: on {engine.device} the {name} {objection}; "
+                "check onnxruntime's version and the device's driver"
+            )
+        return engine
 
-    bundle = Bundle(
-        folder, manifest, Detector(network(manifest.detector)), Segmenter(network(manifest.segmenter))
-    )
-    _prove(bundle)
-    return bundle
+    detector = Detector(proven("detector", manifest.detector))
+    return Bundle(folder, manifest, detector, Segmenter(proven("segmenter", manifest.segmenter)))
 
 
 def _check_digest(path: Path, expected: str) -> None:
@@ -78,20 +96,3 @@ def _check_digest(path: Path, expected: str) -> None:
         raise BundleError(f"{path} is missing or unreadable; restore the bundle") from None
     if found != expected:
         raise BundleError(f"{path} was altered: sha256 {found[:12]}..., the manifest says {expected[:12]}...")
-
-
-def _prove(bundle: Bundle) -> None:
-    path = bundle.folder / bundle.manifest.reference.file
-    tolerance = bundle.manifest.reference.tolerance
-    with np.load(path) as stored:
-        for name, engine in (("detector", bundle.detector.engine), ("segmenter", bundle.segmenter.engine)):
-            answer = engine.run(stored[f"{name}_input"].astype(np.float32))
-            expected = stored[f"{name}_output"].astype(np.float32)
-            if answer.shape != expected.shape:
-                raise BundleError(f"{path}: {name} answers {answer.shape}, stored is {expected.shape}")
-            worst = float(np.abs(answer - expected).max())
-            if not worst <= tolerance:
-                raise BundleError(
-                    f"{bundle.folder}: on {engine.device} the {name} is off its stored answer by {worst:.2g} "
-                    f"(tolerance {tolerance:.2g}); check onnxruntime's version and the device's driver"
-                )

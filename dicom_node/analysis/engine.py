@@ -1,11 +1,11 @@
-"""ONNX Runtime: one network on one device, in batches."""
+"""What runs a network, and the usual one: ONNX Runtime on one device, in batches."""
 
 from __future__ import annotations
 
 import os
 import threading
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -31,6 +31,27 @@ def choose_device(wanted: Device) -> Literal["cpu", "cuda"]:
         return wanted
     has_gpu = Path("/dev/nvidiactl").exists()
     return "cuda" if has_gpu and "CUDAExecutionProvider" in ort.get_available_providers() else "cpu"
+
+
+class Engine(Protocol):
+    """A network of a bundle, ready to run.
+
+    Attributes
+    ----------
+    network : its part of the manifest
+    device : ``cpu``, ``cuda``, or the server that runs it
+    """
+
+    network: Network
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+
+    def run(
+        self, squares: NDArray[np.float32], wanted: NDArray[np.integer] | None = None
+    ) -> NDArray[np.float32]:
+        """Run slices of a volume, see `OnnxNetwork.run`."""
 
 
 class OnnxNetwork:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from dicom_node.analysis.engine import OnnxNetwork
+from dicom_node.analysis.engine import Engine
 from dicom_node.analysis.manifest import Calibration
 from dicom_node.series.normalisation import SquareGrid
 
@@ -14,7 +14,7 @@ from dicom_node.series.normalisation import SquareGrid
 class SliceModel:
     """A network of a bundle that judges one slice at a time."""
 
-    def __init__(self, engine: OnnxNetwork) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     @property

@@ -3,7 +3,7 @@
 An unknown key or a bad value is refused at start with its path and what is permitted.
 """
 
-from dicom_node.settings.analysis import Analysis, Match, Pipeline, installed_models
+from dicom_node.settings.analysis import Analysis, Match, Pipeline, Remote, installed_models
 from dicom_node.settings.database import Database
 from dicom_node.settings.destinations import (
     AnyDestination,
@@ -13,9 +13,10 @@ from dicom_node.settings.destinations import (
     WebDestination,
 )
 from dicom_node.settings.document import Logging, Settings, Site, load_settings
-from dicom_node.settings.fields import Secret, wrong_ae_title
+from dicom_node.settings.fields import Secret, WebService, wrong_ae_title
 from dicom_node.settings.operate import Audit, Mail, Notification, Operate, Syslog, Webhook
 from dicom_node.settings.receive import CalledAE, Completion, Receive, ReceiveTLS, Retention
+from dicom_node.settings.web import Web
 
 __all__ = [
     "Analysis",
@@ -35,12 +36,15 @@ __all__ = [
     "Pipeline",
     "Receive",
     "ReceiveTLS",
+    "Remote",
     "Retention",
     "Secret",
     "Settings",
     "Site",
     "Syslog",
+    "Web",
     "WebDestination",
+    "WebService",
     "Webhook",
     "installed_models",
     "load_settings",

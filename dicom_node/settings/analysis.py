@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     Field,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -18,6 +19,7 @@ from dicom_node.settings.fields import (
     Name,
     Pattern,
     Section,
+    WebService,
 )
 
 
@@ -28,6 +30,35 @@ def installed_models() -> Path:
     return packaged if packaged.is_dir() else package.parent / "models"
 
 
+class Remote(WebService):
+    """A server that runs the bundles' networks: one of the Open Inference Protocol, such as NVIDIA Triton.
+
+    Attributes
+    ----------
+    url : before /v2, such as https://triton.hospital.example:8000
+    timeout_s : for each whole request
+    bundles : that it runs; all unless set
+    model : how it calls a network of a bundle; ``{network}`` is ``detector`` or ``segmenter``
+    batch : slices in a request, at most the server's ``max_batch_size``
+    """
+
+    bundles: tuple[str, ...] = ()
+    model: Annotated[str, Field(pattern=r"^[\w.{}-]+$")] = "{bundle}-{network}"
+    batch: PositiveInt = 4
+
+    @field_validator("model")
+    @classmethod
+    def _can_be_filled_in(cls, value: str) -> str:
+        bare = value.replace("{bundle}", "").replace("{network}", "")
+        if "{network}" not in value or "{" in bare or "}" in bare:
+            raise ValueError("a name with {network} in it, and {bundle} where the server runs several")
+        return value
+
+    def model_of(self, bundle: str, network: str) -> str:
+        """How the server calls a network."""
+        return self.model.replace("{bundle}", bundle).replace("{network}", network)
+
+
 class Analysis(Section):
     """The models.
 
@@ -36,11 +67,18 @@ class Analysis(Section):
     models : folder of the bundles; those that came with the program unless set
     device : ``auto`` takes CUDA where it works
     threads : of the CPU, 0 for all cores
+    remote : runs networks instead of this machine
     """
 
     models: Path = Field(default_factory=installed_models)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
+    remote: Remote | None = None
+
+    def remote_of(self, bundle: str) -> Remote | None:
+        """Where a bundle's networks run; None: here."""
+        runs = self.remote and (not self.remote.bundles or bundle in self.remote.bundles)
+        return self.remote if runs else None
 
 
 class Match(Section):

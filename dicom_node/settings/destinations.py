@@ -92,7 +92,7 @@ class Destination(Outgoing):
 
 
 class WebDestination(Outgoing, WebService):
-    """A DICOMweb server that takes results (STOW-RS); its url is such as https://pacs.hospital.example/dicom-web."""
+    """A DICOMweb server that takes results (STOW-RS); ``url`` is without /studies."""
 
 
 def _kind_of_destination(value: object) -> str:

@@ -232,7 +232,10 @@ def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[s
         A pipeline takes a contrast that its bundle was not trained for.
     """
     names = dict.fromkeys(pipeline.bundle for pipeline in pipelines)
-    bundles = {name: load_bundle(analysis.models / name, analysis.device, analysis.threads) for name in names}
+    bundles = {
+        name: load_bundle(analysis.models / name, analysis.device, analysis.threads, analysis.remote_of(name))
+        for name in names
+    }
     for pipeline in pipelines:
         _refuse_other_contrasts(pipeline, bundles[pipeline.bundle])
     return bundles

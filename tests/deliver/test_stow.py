@@ -19,7 +19,7 @@ import structlog
 from pydicom.uid import EnhancedSRStorage
 
 from dicom_node.deliver.stow import check, store
-from dicom_node.deliver.web import look_at_web
+from dicom_node.http_client import look_at_web
 from dicom_node.errors import (
     ConfigurationError,
     DeliveryRefused,
