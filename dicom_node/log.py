@@ -19,6 +19,7 @@ _LIBRARIES = {
     "highdicom": logging.DEBUG,
     "py.warnings": logging.DEBUG,
     "dbos": logging.WARNING,
+    "uvicorn": logging.WARNING,
 }
 
 

@@ -127,7 +127,7 @@ def test_serve_says_in_one_line_why_it_cannot_start(text: str, message: str, tmp
     taken.write_text("a file")
     path = tmp_path / "node.toml"
     folder = "" if "folder" in text else f'folder = "{tmp_path / "var"}"\n'
-    path.write_text(folder + text.format(taken=taken))
+    path.write_text(folder + text.format(taken=taken) + "\n[web]\nenabled = false\n")
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2

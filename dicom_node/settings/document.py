@@ -17,6 +17,7 @@ from dicom_node.settings.destinations import AnyDestination
 from dicom_node.settings.fields import Section
 from dicom_node.settings.operate import Audit, Notification, Operate
 from dicom_node.settings.receive import Completion, Receive, Retention
+from dicom_node.settings.web import Web
 
 ENVIRONMENT_PREFIX = "DICOM_NODE_"
 
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     destinations: tuple[AnyDestination, ...] = ()
     site: Site = Site()
     log: Logging = Logging()
+    web: Web = Web()
     operate: Operate = Operate()
     audit: Audit = Audit()
     notifications: tuple[Notification, ...] = ()

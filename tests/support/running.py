@@ -124,7 +124,7 @@ def write_configuration(
     peers = "".join(_destination(name, where, waits) for name, where in destinations.items())
     path.write_text(
         f'folder = "{path.parent / "var"}"\n'
-        f"[receive]\nport = {port}\n"
+        f"[receive]\nport = {port}\n[web]\nenabled = false\n"
         f"[completion]\nquiet_s = {quiet_s}\nquiet_after_release_s = 0.5\n"
         f'[analysis]\nmodels = "{models}"\ndevice = "cpu"\n{pipelines}{peers}'
     )

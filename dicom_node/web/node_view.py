@@ -1,0 +1,41 @@
+"""What the page and the API see of a node: the public faces of its stations and of the workflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from dicom_node.receive.completion import Completion
+from dicom_node.receive.spool import Spool
+from dicom_node.settings import Settings
+from dicom_node.workflow.ledger import Ledger
+from dicom_node.workflow.stations import Stations
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A running node.
+
+    Attributes
+    ----------
+    since : when it was started
+    """
+
+    settings: Settings
+    stations: Stations
+    ledger: Ledger
+    spool: Spool
+    completion: Completion
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def _of(request: Request) -> NodeView:
+    node = request.app.state.node
+    assert isinstance(node, NodeView)  # noqa: S101 - tells mypy what create_app has put there
+    return node
+
+
+View = Annotated[NodeView, Depends(_of)]
