@@ -8,7 +8,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from dicom_node.results.picture import Picture
 from dicom_node.results.provenance import Provenance, stamp
 from dicom_node.results.result_set import Kind
-from dicom_node.results.segmentation import image_reference
+from dicom_node.results.source_grid import image_reference
 from dicom_node.series.volume import FrameReference
 
 

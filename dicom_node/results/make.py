@@ -13,6 +13,8 @@ from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.results.capture import make_capture
 from dicom_node.results.files import publish
 from dicom_node.results.identity import any_character_set
+from dicom_node.results.key_objects import key_slices, make_key_objects
+from dicom_node.results.parametric_map import make_parametric_map
 from dicom_node.results.picture import Picture, card, slice_picture
 from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.provenance import Provenance, Source
@@ -49,8 +51,9 @@ def make_results(
 
     Parameters
     ----------
-    kinds : wanted; the report is always made, a SEG only when there is a lesion
-    folder : gets ``seg.dcm``, ``sc.dcm``, ``sr.dcm`` and ``picture.png``
+    kinds : wanted; the report is always made, a SEG only when there is a lesion, and then the picture
+        too, which takes its place at a destination that refuses it
+    folder : gets ``seg.dcm`` and so on, one for each kind, and ``picture.png``
     made_at : aware; every date and time of creation in the objects
     limitations : of the models, in sentences, for the report
     predecessor : the result that this one replaces
@@ -76,7 +79,8 @@ def make_results(
     provenance = replace(provenance, began=_began(provenance, predecessor))
     shown: FrameReference | None = None
     if findings.lesions:
-        key_slice = findings.key_slice
+        # the slice of the largest lesion's outline in the report
+        key_slice = findings.lesions[0].largest_slice
         picture = slice_picture(volume, findings, key_slice)
         shown = volume.frames[key_slice]
     else:
@@ -84,8 +88,12 @@ def make_results(
     made: dict[Kind, Dataset] = {}
     if Kind.SEG in kinds and findings.lesions:
         made[Kind.SEG] = make_segmentation(volume, findings, provenance)
-    if Kind.SC in kinds:
+    if Kind.PM in kinds and findings.segmented.any():
+        made[Kind.PM] = make_parametric_map(volume, findings, provenance)
+    if Kind.SC in kinds or Kind.SEG in made:
         made[Kind.SC] = make_capture(picture, provenance, shown)
+    if Kind.KOS in kinds and key_slices(findings):
+        made[Kind.KOS] = make_key_objects(volume, findings, provenance)
     made[Kind.SR] = make_report(
         volume,
         findings,

@@ -31,8 +31,9 @@ from pydicom import Dataset
 from dicom_node.analysis.findings import Findings, Lesion
 from dicom_node.results import codes
 from dicom_node.results.identity import ascii_text
+from dicom_node.results.marks import tracking_identifier, tracking_uid
 from dicom_node.results.provenance import MANUFACTURER, Provenance
-from dicom_node.results.segmentation import algorithm_parameters, tracking_identifier, tracking_uid
+from dicom_node.results.segmentation import algorithm_parameters
 from dicom_node.series.volume import MRVolume
 
 Group = (
@@ -44,6 +45,10 @@ Group = (
 _FINE = 3
 """Sub-pixels per pixel side when an outline is traced: the smallest number that gives a
 single pixel an outline with an area."""
+
+
+_BRACKET = 0.04
+"""Depth of the mark at the detector's slice, as a part of the image's width."""
 
 
 def measurement_groups(
@@ -172,10 +177,12 @@ def _detector(
     index, finding = findings.top_slice, findings.algorithm.finding
     rows, columns = volume.shape[1:]
     frame = volume.frames[index]
-    # the detector judges a slice, not a place in it: its coordinates are the slice's border
+    # The detector judges a slice, not a place in it: its coordinates are a bracket along the left edge.
+    # Viewers write to the right of what is drawn, which for the whole border is outside of the image
+    depth = _BRACKET * columns
     border = CoordinatesForMeasurement(
         graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], np.float64),
+        graphic_data=np.array([[depth, 0], [0, 0], [0, rows], [depth, rows]], np.float64),
         source_image=_region_source(volume, index),
     )
     return MeasurementsAndQualitativeEvaluations(
@@ -204,10 +211,12 @@ def _detector(
 
 
 def _probabilities(lesion: Lesion) -> list[Measurement]:
-    pairs = ((codes.MEAN, lesion.mean_probability), (codes.MAXIMUM, lesion.maximum_probability))
-    return [
-        Measurement(codes.CERTAINTY, _percent(value), codes.PERCENT, derivation=how) for how, value in pairs
-    ]
+    # two concepts, since viewers show the name of a measurement and not how it was derived
+    rows = (
+        (codes.MEAN_PROBABILITY, codes.MEAN, lesion.mean_probability),
+        (codes.CERTAINTY, codes.MAXIMUM, lesion.maximum_probability),
+    )
+    return [Measurement(name, _percent(value), codes.PERCENT, derivation=how) for name, how, value in rows]
 
 
 def _percent(probability: float) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dicom_node.analysis.findings import Findings
 from dicom_node.results.identity import ascii_text
+from dicom_node.results.marks import rgb_of
 from dicom_node.results.provenance import RESEARCH_USE
 from dicom_node.results.report import summary
 from dicom_node.series.volume import MRVolume
@@ -164,8 +165,13 @@ def _outlined(image: Picture, labels: NDArray[np.uint16], volume: MRVolume) -> P
         mask = (labels == number).astype(np.uint8)
         fitted = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(fitted, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        for colour, thickness in (((0, 0, 0), 3), (_WHITE, 1)):
+        # white between colour and heat: the colour of a segment may be one of JET's
+        for colour, thickness in (((0, 0, 0), 5), (_WHITE, 3), (rgb_of(int(number)), 1)):
             cv2.drawContours(outlined, contours, -1, colour, thickness, cv2.LINE_AA)
+        largest = max(contours, key=cv2.contourArea)
+        right, top = (int(value) for value in (largest[:, 0, 0].max(), largest[:, 0, 1].min()))
+        at = (min(right + 4, columns - 30), max(top, 16))
+        _write(outlined, str(number), at, rgb_of(int(number)), scale=0.6, thickness=2)
     return outlined
 
 

@@ -19,7 +19,13 @@ from pydicom.tag import Tag
 from dicom_node.analysis.findings import Findings
 from dicom_node.errors import ResultInvalid
 from dicom_node.results.identity import IDENTITY_TAGS, any_character_set, identity_of, raw_text
-from dicom_node.results.proof_of_place import places_of, prove_report_places, prove_segments
+from dicom_node.results.proof_of_place import (
+    places_of,
+    prove_key_images,
+    prove_map,
+    prove_report_places,
+    prove_segments,
+)
 from dicom_node.results.provenance import RESEARCH_USE, Source
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.series.volume import MRVolume
@@ -69,6 +75,13 @@ def prove_results(
             prove_segments(objects[Kind.SEG], volume, findings, places)
         except (AttributeError, KeyError, IndexError, ValueError) as error:
             _fail(Kind.SEG, f"its frames cannot be read back ({type(error).__name__})")
+    if Kind.PM in objects:
+        try:
+            prove_map(objects[Kind.PM], volume, findings)
+        except (AttributeError, KeyError, IndexError, ValueError) as error:
+            _fail(Kind.PM, f"its frames cannot be read back ({type(error).__name__})")
+    if Kind.KOS in objects:
+        prove_key_images(objects[Kind.KOS], volume, findings)
     prove_report_places(objects[Kind.SR], volume, findings, places)
 
 
@@ -213,16 +226,32 @@ def _references(item: Dataset) -> Iterator[Dataset]:
 
 
 def _prove_evidence(objects: Mapping[Kind, Dataset], source: Source) -> None:
-    """Current Requested Procedure Evidence (PS3.3 C.17.2) is every image and the SEG, in its series."""
-    listed = {
+    """Current Requested Procedure Evidence (PS3.3 C.17.2) is what it must be, in its series.
+
+    Of the report every image and the SEG, of the key images those that it selects.
+    """
+    study = source.study_instance_uid
+    images = {(study, instance.series_uid, instance.sop_instance_uid) for instance in source.instances}
+    needed = set(images)
+    if (made := objects.get(Kind.SEG)) is not None:
+        needed.add((study, str(made.SeriesInstanceUID), str(made.SOPInstanceUID)))
+    if _evidence_of(objects[Kind.SR]) != needed:
+        _fail(Kind.SR, "its evidence is not the source and the segmentation")
+    if (selection := objects.get(Kind.KOS)) is not None:
+        selected = {
+            str(reference.ReferencedSOPInstanceUID)
+            for item in selection.ContentSequence
+            for reference in _references(item)
+        }
+        if _evidence_of(selection) != {image for image in images if image[2] in selected}:
+            _fail(Kind.KOS, "its evidence is not what it selects")
+
+
+def _evidence_of(document: Dataset) -> set[tuple[str, str, str]]:
+    """Study, series and instance of each item."""
+    return {
         (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), str(item.ReferencedSOPInstanceUID))
-        for study in objects[Kind.SR].get("CurrentRequestedProcedureEvidenceSequence", ())
+        for study in document.get("CurrentRequestedProcedureEvidenceSequence", ())
         for series in study.ReferencedSeriesSequence
         for item in series.ReferencedSOPSequence
     }
-    study = source.study_instance_uid
-    needed = {(study, instance.series_uid, instance.sop_instance_uid) for instance in source.instances}
-    if (made := objects.get(Kind.SEG)) is not None:
-        needed.add((study, str(made.SeriesInstanceUID), str(made.SOPInstanceUID)))
-    if listed != needed:
-        _fail(Kind.SR, "its evidence is not the source and the segmentation")

@@ -58,17 +58,15 @@ def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings, 
         Names the segment and what differs.
     """
     frames = segmentation.pixel_array.reshape(-1, *volume.shape[1:])
-    slice_of = {(f.sop_instance_uid, f.frame_number): index for index, f in enumerate(volume.frames)}
+    slice_of = _slices_by_frame(volume)
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     counts: defaultdict[int, int] = defaultdict(int)
     moments: defaultdict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
     for mask, groups in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
         identification = _macro("SegmentIdentificationSequence", groups, shared)  # shared by one segment
         number = int(identification.ReferencedSegmentNumber)
-        source = groups.DerivationImageSequence[0].SourceImageSequence[0]
-        frame_number = source.get("ReferencedFrameNumber")
-        key = (str(source.ReferencedSOPInstanceUID), None if frame_number is None else int(frame_number))
-        if not np.array_equal(mask.view(np.bool_), findings.labels[slice_of[key]] == number):
+        index = slice_of[_named(groups.DerivationImageSequence[0].SourceImageSequence[0])]
+        if not np.array_equal(mask.view(np.bool_), findings.labels[index] == number):
             raise ResultInvalid(f"seg: a frame of segment {number} is not its lesion on the source slice")
         counts[number] += int(np.count_nonzero(mask))
         moments[number] += _moment_mm(mask, groups, shared)
@@ -81,6 +79,63 @@ def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings, 
         apart = np.abs(to_voxels @ (moments[number] / count - centroid_mm))
         if not (apart <= _TOLERANCE_VOXELS).all():
             raise ResultInvalid(f"seg: the centroid of segment {number} is {apart.max():.1f} voxels off")
+
+
+def prove_map(made: Dataset, volume: MRVolume, findings: Findings) -> None:
+    """Each frame holds the probabilities of its source slice, and lies where that slice lies.
+
+    The centre of all probability is computed from the frames' functional groups and real world
+    values, and held against the array and the volume's affine.
+
+    Raises
+    ------
+    ResultInvalid
+        Says what differs.
+    """
+    frames = np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, *volume.shape[1:])
+    slice_of = _slices_by_frame(volume)
+    shared = made.SharedFunctionalGroupsSequence[0]
+    seen: list[int] = []
+    total, moment = 0.0, np.zeros(3)
+    for values, groups in zip(frames, made.PerFrameFunctionalGroupsSequence, strict=True):
+        mapping = _macro("RealWorldValueMappingSequence", groups, shared)
+        real = values.astype(np.float64) * mapping.RealWorldValueSlope + mapping.RealWorldValueIntercept
+        index = slice_of[_named(groups.DerivationImageSequence[0].SourceImageSequence[0])]
+        if not np.array_equal(real, findings.probability[index]):
+            raise ResultInvalid("pm: a frame does not hold the probabilities of its source slice")
+        seen.append(index)
+        total += float(real.sum())
+        moment += _moment_mm(real, groups, shared)
+    if not set(np.flatnonzero(findings.segmented).tolist()) <= set(seen):
+        raise ResultInvalid("pm: a slice that the segmenter saw is missing")
+    if total == 0.0:
+        return
+    per_row = findings.probability[seen].sum(axis=2, dtype=np.float64)
+    per_column = findings.probability[seen].sum(axis=1, dtype=np.float64)
+    indices = (
+        per_row.sum(axis=1) @ np.array(seen),
+        per_row.sum(axis=0) @ np.arange(per_row.shape[1]),
+        per_column.sum(axis=0) @ np.arange(per_column.shape[1]),
+    )
+    apart = moment / total - volume.patient_mm(np.array([indices]) / total)[0]
+    off = np.abs(np.linalg.inv(volume.affine[:3, :3]) @ apart).max()
+    if not off <= _TOLERANCE_VOXELS:
+        raise ResultInvalid(f"pm: the centre of its probabilities is {off:.1f} voxels off")
+
+
+def prove_key_images(selection: Dataset, volume: MRVolume, findings: Findings) -> None:
+    """What is selected is the largest slice of each lesion, or the detector's top slice.
+
+    Raises
+    ------
+    ResultInvalid
+        It is another image.
+    """
+    wanted = {lesion.largest_slice for lesion in findings.lesions} or {findings.top_slice}
+    frames = {(volume.frames[i].sop_instance_uid, volume.frames[i].frame_number) for i in wanted}
+    images = (item for item in selection.ContentSequence if item.ValueType == "IMAGE")
+    if {_named(item.ReferencedSOPSequence[0]) for item in images} != frames:
+        raise ResultInvalid("kos: it does not select the slices with findings")
 
 
 def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings, places: Places) -> None:
@@ -110,22 +165,39 @@ def prove_report_places(report: Dataset, volume: MRVolume, findings: Findings, p
         raise ResultInvalid("sr: not every lesion has an outline and a volume")
 
 
+def _slices_by_frame(volume: MRVolume) -> dict[tuple[str, int | None], int]:
+    return {(f.sop_instance_uid, f.frame_number): index for index, f in enumerate(volume.frames)}
+
+
+def _named(reference: Dataset) -> tuple[str, int | None]:
+    """Instance and frame that a reference names."""
+    number = reference.get("ReferencedFrameNumber")
+    return str(reference.ReferencedSOPInstanceUID), None if number is None else int(number)
+
+
 def _macro(keyword: str, groups: Dataset, shared: Dataset) -> Dataset:
     """A functional group macro of a frame, its own or the shared one (PS3.3 C.7.6.16.1.1)."""
     found: Dataset = (groups if keyword in groups else shared)[keyword][0]
     return found
 
 
-def _moment_mm(mask: NDArray[np.uint8], groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
-    """Sum of the positions of a frame's voxels, by PS3.3 C.7.6.2.1.1 from its functional groups."""
+def _moment_mm(
+    weights: NDArray[np.uint8 | np.float64], groups: Dataset, shared: Dataset
+) -> NDArray[np.float64]:
+    """Sum of the positions of a frame's voxels, by PS3.3 C.7.6.2.1.1 from its functional groups.
+
+    Parameters
+    ----------
+    weights : of each voxel, (rows, columns); of a mask 0 and 1
+    """
     plane = _macro("PlanePositionSequence", groups, shared)
     origin = np.array(plane.ImagePositionPatient, np.float64)
     orientation = _macro("PlaneOrientationSequence", groups, shared)
     cosines = np.array(orientation.ImageOrientationPatient, np.float64)
     measures = _macro("PixelMeasuresSequence", groups, shared)
     row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
-    per_row = np.count_nonzero(mask, axis=1)
-    per_column = np.count_nonzero(mask, axis=0)
+    per_row = weights.sum(axis=1, dtype=np.float64)
+    per_column = weights.sum(axis=0, dtype=np.float64)
     along_row = cosines[:3] * column_mm * (per_column @ np.arange(per_column.size))
     along_column = cosines[3:] * row_mm * (per_row @ np.arange(per_row.size))
     moment: NDArray[np.float64] = origin * per_row.sum() + along_row + along_column
@@ -145,11 +217,11 @@ def _concept(item: Dataset) -> str:
 
 def _prove_outline(item: Dataset, lesion: Lesion, volume: MRVolume, findings: Findings) -> None:
     """The outline refers to the lesion's largest slice and fits into its bounding box there."""
-    reference = item.ContentSequence[0].ReferencedSOPSequence[0]
     frame = volume.frames[lesion.largest_slice]
-    number = reference.get("ReferencedFrameNumber")
-    named = (str(reference.ReferencedSOPInstanceUID), None if number is None else int(number))
-    if named != (frame.sop_instance_uid, frame.frame_number):
+    if _named(item.ContentSequence[0].ReferencedSOPSequence[0]) != (
+        frame.sop_instance_uid,
+        frame.frame_number,
+    ):
         raise ResultInvalid(f"sr: the outline of lesion {lesion.number} refers to another slice")
     points = np.array(item.GraphicData, np.float64).reshape(-1, 2)
     rows, columns = np.nonzero(findings.labels[lesion.largest_slice] == lesion.number)

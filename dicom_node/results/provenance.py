@@ -24,8 +24,15 @@ from dicom_node.results.result_set import Kind
 MANUFACTURER = "dicom-node"
 RESEARCH_USE = "RESEARCH USE ONLY"
 
-_NAMES = {Kind.SEG: "segmentation", Kind.SC: "summary picture", Kind.SR: "measurements"}
-_SERIES_OFFSETS = {Kind.SR: 1, Kind.SEG: 2, Kind.SC: 3}
+_NAMES = {
+    Kind.SEG: "segmentation",
+    Kind.PM: "probability map",
+    Kind.SC: "summary picture",
+    Kind.KOS: "key images",
+    Kind.SR: "measurements",
+}
+_SERIES_OFFSETS = {Kind.SR: 1, Kind.SEG: 2, Kind.SC: 3, Kind.PM: 4, Kind.KOS: 5}
+_IMAGES = (Kind.SEG, Kind.PM, Kind.SC)
 
 
 def hashed_uid(*parts: str) -> str:
@@ -201,7 +208,7 @@ def stamp(dataset: Dataset, provenance: Provenance, kind: Kind) -> None:
     title = provenance.algorithm.finding.title
     number = f" {provenance.version}" if kind is Kind.SC and provenance.version > 1 else ""
     dataset.SeriesDescription = f"{title} {_NAMES[kind]}{number}, {RESEARCH_USE}"
-    if kind is not Kind.SR:
+    if kind in _IMAGES:
         # without a body part, the paired-structure condition of Laterality cannot be decided
         dataset.BodyPartExamined = "BRAIN"
         dataset.ContentQualification = "RESEARCH"
@@ -234,7 +241,7 @@ def stand_in(provenance: Provenance) -> Dataset:
 
 
 def _series_number(header: Dataset, kind: Kind) -> int:
-    """Keep results beside their source in a sorted list: source 7 gives 701, 702, 703."""
+    """Keep results beside their source in a sorted list: source 7 gives 701, 702 and so on."""
     stated = re.fullmatch(r"\+?(\d{1,7})", raw_text(header, "SeriesNumber"))
     return (int(stated[1]) if stated else 0) * 100 + _SERIES_OFFSETS[kind]
 

@@ -17,7 +17,6 @@ from highdicom.sr import (
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     LanguageOfContentItemAndDescendants,
-    ObservationContext,
     ObserverContext,
     RelationshipTypeValues,
     TextContentItem,
@@ -32,7 +31,7 @@ from dicom_node.results.identity import ascii_text
 from dicom_node.results.measurements import Group, measurement_groups
 from dicom_node.results.provenance import MANUFACTURER, Instance, Provenance, stamp, stand_in
 from dicom_node.results.result_set import Kind, ResultObject, ResultSet
-from dicom_node.results.segmentation import image_reference
+from dicom_node.results.source_grid import image_reference
 from dicom_node.series.volume import MRVolume
 
 RESEARCH_USE_SENTENCE = (
@@ -104,10 +103,13 @@ def _document(
     segmentation: Dataset | None,
     predecessor: ResultSet | None,
 ) -> Dataset:
-    root = ContainerContentItem(name=codes.REPORT_TITLE, template_id="1500")
+    # OHIF fails on an Imaging Measurement Report that has none, and shows another title's text; nor can
+    # it show text beside images that have no concept name, as those of the library
+    title = codes.REPORT_TITLE if groups else codes.TITLE_WITHOUT_MEASUREMENTS
+    root = ContainerContentItem(name=title, template_id="1500")
     root.ContentSequence = ContentSequence()
     root.ContentSequence.extend(LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)))
-    root.ContentSequence.extend(_observer(provenance))
+    root.ContentSequence.extend(observer_of(provenance))
     procedure = CodeContentItem(
         codes.PROCEDURE_REPORTED, codes.MR_BRAIN, RelationshipTypeValues.HAS_CONCEPT_MOD
     )
@@ -134,9 +136,10 @@ def _document(
         is_final=False,
         is_verified=False,
     )
-    items = list(report.ContentSequence)
-    report.ContentSequence = [*items[:context_length], _image_library(provenance), *items[context_length:]]
     if groups:
+        items = list(report.ContentSequence)
+        library = _image_library(provenance)
+        report.ContentSequence = [*items[:context_length], library, *items[context_length:]]
         report.CodingSchemeIdentificationSequence = [_private_scheme()]
     if predecessor is not None:
         report.PredecessorDocumentsSequence = [_predecessor(predecessor)]
@@ -144,7 +147,7 @@ def _document(
     return report
 
 
-def _observer(provenance: Provenance) -> ObservationContext:
+def observer_of(provenance: Provenance) -> ObserverContext:
     """TID 1004: the node with these weights."""
     algorithm = provenance.algorithm
     device = DeviceObserverIdentifyingAttributes(
@@ -154,9 +157,7 @@ def _observer(provenance: Provenance) -> ObservationContext:
         model_name=ascii_text(f"{algorithm.name} {algorithm.version}", 64),
         serial_number=ascii_text(algorithm.weights_sha256[:16] or "0"),
     )
-    return ObservationContext(
-        observer_device_context=ObserverContext(CodedConcept.from_code(codes.DEVICE), device)
-    )
+    return ObserverContext(CodedConcept.from_code(codes.DEVICE), device)
 
 
 def _evaluation(

@@ -8,10 +8,15 @@ from pathlib import Path
 
 
 class Kind(StrEnum):
-    """Kinds of result objects; the value is also the file's stem."""
+    """Kinds of result objects, in the order of sending; the value is also the file's stem.
+
+    Segmentation, Parametric Map, Secondary Capture, Key Object Selection, report.
+    """
 
     SEG = "seg"
+    PM = "pm"
     SC = "sc"
+    KOS = "kos"
     SR = "sr"
 
 

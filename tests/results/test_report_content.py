@@ -96,14 +96,13 @@ def test_the_groups_hold_the_measurements_with_their_units(report, case):
     volumetric, planar = groups_of(report)[:2]
     lesion = case.findings.lesions[0]
     assert number(child(volumetric, "Volume")) == (pytest.approx(lesion.volume_ml, abs=1e-4), "cm3")
-    certainty = {
-        child(item, "Derivation").ConceptCodeSequence[0].CodeMeaning: number(item)
-        for item in children(volumetric, "Certainty of Finding")
-    }
-    assert certainty == {
-        "Mean": (pytest.approx(100 * lesion.mean_probability, abs=0.01), "%"),
-        "Maximum": (pytest.approx(100 * lesion.maximum_probability, abs=0.01), "%"),
-    }
+    for name, derivation, probability in (
+        ("Mean probability", "Mean", lesion.mean_probability),
+        ("Certainty of Finding", "Maximum", lesion.maximum_probability),
+    ):
+        item = child(volumetric, name)
+        assert number(item) == (pytest.approx(100 * probability, abs=0.01), "%")
+        assert child(item, "Derivation").ConceptCodeSequence[0].CodeMeaning == derivation
     long_axis, perpendicular = lesion.long_axis.length_mm, lesion.perpendicular_axis.length_mm
     assert number(child(planar, "Long axis")) == (pytest.approx(long_axis, abs=0.01), "mm")
     assert number(child(planar, "Perpendicular Axis")) == (pytest.approx(perpendicular, abs=0.01), "mm")
@@ -160,7 +159,7 @@ def test_where_the_detector_alone_sees_something_the_report_says_neither_present
     findings = findings_of(case.volume, np.broadcast_to(faint, SHAPE).copy())
     findings.slice_positive[4] = True
     result = run(Case(case.volume, findings), tmp_path)
-    assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
+    assert [made.kind for made in result.objects] == [Kind.SC, Kind.KOS, Kind.SR]
     outcome, tumour, comments = evaluation(read(result, Kind.SR))
     assert (outcome, tumour) == ("111242", None)
     assert "No region was outlined; the detector called 1 of" in " ".join(comments)
@@ -173,6 +172,16 @@ def test_the_failed_exam_states_the_cause_and_no_finding_either_way(case, tmp_pa
     assert (outcome, tumour) == ("111245", None)
     assert comments[0] == "The analysis failed: There is a gap of 10 mm after slice 7."
     assert children(report, "Imaging Measurements") == []
+
+
+def test_the_failed_exam_is_one_that_a_viewer_shows_as_text(case, tmp_path):
+    """OHIF shows text under any title but Imaging Measurement Report, if every item has a name."""
+    report = read(run_failure(case.volume.headers, tmp_path), Kind.SR)
+    title = report.ConceptNameCodeSequence[0]
+    assert (title.CodeValue, report.ContentTemplateSequence[0].TemplateIdentifier) == ("126001", "1500")
+    assert all(concept(item) for item in report.ContentSequence)
+    listed = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert len(listed.ReferencedSOPSequence) == len(case.volume.headers)
 
 
 def test_the_volume_stands_in_the_planar_group_when_no_segmentation_is_made(case, tmp_path):

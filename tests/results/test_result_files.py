@@ -24,12 +24,19 @@ def contents(folder):
 
 
 def test_children_come_first_and_the_report_last(result):
-    assert [made.kind for made in result.objects] == [Kind.SEG, Kind.SC, Kind.SR]
+    assert [made.kind for made in result.objects] == [Kind.SEG, Kind.PM, Kind.SC, Kind.KOS, Kind.SR]
 
 
 def test_the_folder_holds_the_objects_and_the_picture_and_nothing_else(case, tmp_path):
     run(case, tmp_path / "new" / "folder")
-    assert sorted(contents(tmp_path / "new" / "folder")) == ["picture.png", "sc.dcm", "seg.dcm", "sr.dcm"]
+    assert sorted(contents(tmp_path / "new" / "folder")) == [
+        "kos.dcm",
+        "picture.png",
+        "pm.dcm",
+        "sc.dcm",
+        "seg.dcm",
+        "sr.dcm",
+    ]
 
 
 def test_the_result_set_says_what_is_in_the_files(result):
@@ -54,7 +61,7 @@ def test_a_repetition_at_another_time_keeps_the_bytes_that_were_published(case, 
     before = contents(tmp_path)
     again = run(case, tmp_path, made_at=MADE_AT + timedelta(days=1))
     assert contents(tmp_path) == before
-    assert [made.kind for made in again.objects] == [Kind.SEG, Kind.SC, Kind.SR]
+    assert [made.kind for made in again.objects] == list(Kind)
 
 
 def test_a_repetition_in_the_same_folder_changes_nothing(case, tmp_path):
@@ -70,16 +77,29 @@ def test_a_later_time_changes_dates_and_no_uid(case, result, tmp_path):
     assert read(later, Kind.SR).ContentDate == "20260106"
 
 
-@pytest.mark.parametrize("kinds", [(), (Kind.SR,), (Kind.SC, Kind.SR), (Kind.SEG, Kind.SR)], ids=str)
+@pytest.mark.parametrize(
+    "kinds", [(), (Kind.SR,), (Kind.SC, Kind.SR), (Kind.PM, Kind.SR), (Kind.KOS,)], ids=str
+)
 def test_only_the_wanted_kinds_are_made_and_always_the_report(kinds, case, tmp_path):
     result = run(case, tmp_path, kinds=kinds)
     assert {made.kind for made in result.objects} == {*kinds, Kind.SR}
+
+
+def test_with_a_segmentation_there_is_a_picture_to_take_its_place(case, tmp_path):
+    result = run(case, tmp_path, kinds=(Kind.SEG, Kind.SR))
+    assert {made.kind for made in result.objects} == {Kind.SEG, Kind.SC, Kind.SR}
 
 
 def test_a_result_without_findings_has_no_segmentation(case, tmp_path):
     result = run(negative(case), tmp_path)
     assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
     assert not (tmp_path / "seg.dcm").exists()
+
+
+def test_without_a_slice_that_the_segmenter_saw_there_is_no_map(case, tmp_path):
+    unseen = negative(case)
+    assert not unseen.findings.segmented.any()
+    assert Kind.PM not in {made.kind for made in run(unseen, tmp_path).objects}
 
 
 def test_the_picture_is_the_one_in_the_capture(result):

@@ -1,0 +1,68 @@
+"""The segmenter's probabilities as a Parametric Map (PS3.3 A.75) of floats on the grid of the source.
+
+Floats, because viewers refuse one of 16 bits. It is large: four bytes for each pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import VOILUTTransformation
+from highdicom.pm import ParametricMap, RealWorldValueMapping
+from pydicom import Dataset
+
+from dicom_node.analysis.findings import Findings
+from dicom_node.results import codes
+from dicom_node.results.provenance import MANUFACTURER, Provenance, stamp
+from dicom_node.results.result_set import Kind
+from dicom_node.results.source_grid import name_dimensions, refer_to_source, slice_stand_ins
+from dicom_node.series.volume import MRVolume
+
+
+def make_parametric_map(volume: MRVolume, findings: Findings, provenance: Provenance) -> Dataset:
+    """Make one frame for each slice from the first to the last that the segmenter saw.
+
+    A slice between them that it did not see is 0 throughout: viewers build a volume only of frames
+    without gaps.
+    """
+    used = mapped_slices(findings)
+    made = ParametricMap(
+        source_images=slice_stand_ins(volume, used, provenance),
+        pixel_array=findings.probability[used.start : used.stop],
+        series_instance_uid=provenance.series_uid(Kind.PM),
+        series_number=1,
+        sop_instance_uid=provenance.instance_uid(Kind.PM),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions="0",
+        device_serial_number="0",
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[_probability(findings)],
+        voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_label="PROBABILITY",
+        content_description=f"Segmenter's probability of {findings.algorithm.finding.label}",
+        derivation=codes.SEGMENTED,
+    )
+    refer_to_source(made, volume, provenance)
+    name_dimensions(made, provenance.uid("pm dimensions"))
+    stamp(made, provenance, Kind.PM)
+    return made
+
+
+def mapped_slices(findings: Findings) -> range:
+    """From the first to the last slice that the segmenter saw; empty when it saw none."""
+    seen = np.flatnonzero(findings.segmented)
+    return range(int(seen[0]), int(seen[-1]) + 1) if seen.size else range(0)
+
+
+def _probability(findings: Findings) -> RealWorldValueMapping:
+    """Real World Value Mapping (PS3.3 C.7.6.16.2.11): the stored value is the probability."""
+    return RealWorldValueMapping(
+        lut_label="PROBABILITY",
+        lut_explanation=f"Probability of {findings.algorithm.finding.label}",
+        unit=codes.COUNT,
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=codes.PROBABILISTIC_SEGMENTATION,
+    )

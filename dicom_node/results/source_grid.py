@@ -1,0 +1,107 @@
+"""What lies on the grid of the source, slice by slice, and what each frame was made from.
+
+highdicom sorts frames by position and is free to do so: what a frame was made from is in its
+Derivation Image functional group, and that is where readers must look.
+"""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+from pydicom.uid import MRImageStorage
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_node.results.provenance import Provenance, stand_in
+from dicom_node.series.volume import FrameReference, MRVolume
+
+
+def slice_stand_ins(volume: MRVolume, used: range, provenance: Provenance) -> list[Dataset]:
+    """One single-frame header per slice, also where the slices are frames of one instance.
+
+    All have the first slice's orientation: scanners write it with a jitter in the last digits,
+    which highdicom takes for several stacks.
+    """
+    first = plane_of(volume, 0)
+    slice_mm = format_number_as_ds(volume.spacing_mm[0])
+    made = []
+    for index in used:
+        ds = stand_in(provenance)
+        ds.SOPClassUID = MRImageStorage
+        ds.SOPInstanceUID = _stand_in_uid(index)
+        ds.FrameOfReferenceUID = frame_of_reference_uid(provenance)
+        ds.Rows, ds.Columns = volume.shape[1:]
+        ds.ImageOrientationPatient = first.ImageOrientationPatient
+        ds.PixelSpacing = first.PixelSpacing
+        ds.SliceThickness = first.get("SliceThickness") or slice_mm
+        ds.SpacingBetweenSlices = slice_mm
+        ds.ImagePositionPatient = plane_of(volume, index).ImagePositionPatient
+        made.append(ds)
+    return made
+
+
+def _stand_in_uid(index: int) -> str:
+    return f"2.25.{index + 1}"
+
+
+def frame_of_reference_uid(provenance: Provenance) -> str:
+    """The source's, or one of our own for a source that has none."""
+    return str(
+        provenance.source.header.get("FrameOfReferenceUID") or provenance.lasting_uid("frame of reference")
+    )
+
+
+def plane_of(volume: MRVolume, index: int) -> Dataset:
+    """Position, orientation and spacing of one slice, with the digits that the source wrote.
+
+    From the Image Plane module (PS3.3 C.7.6.2) of a single-frame source or the functional
+    groups (PS3.3 C.7.6.16) of a multi-frame one.
+    """
+    number = volume.frames[index].frame_number
+    if number is None:
+        return volume.headers[index]
+    header = volume.headers[0]
+    groups = (header.PerFrameFunctionalGroupsSequence[number - 1], header.SharedFunctionalGroupsSequence[0])
+    plane = Dataset()
+    for macro in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
+        plane.update(next(group[macro][0] for group in groups if macro in group))
+    return plane
+
+
+def refer_to_source(made: Dataset, volume: MRVolume, provenance: Provenance) -> None:
+    """Put references to the source in the place of those to the stand-ins."""
+    frames = {_stand_in_uid(index): frame for index, frame in enumerate(volume.frames)}
+    for groups in made.PerFrameFunctionalGroupsSequence:
+        for derivation in groups.DerivationImageSequence:
+            for item in derivation.SourceImageSequence:
+                # segments that share a slice share the item: it may be done already
+                if (frame := frames.get(item.ReferencedSOPInstanceUID)) is not None:
+                    _refer(item, frame)
+    instances = [image_reference(i.sop_class_uid, i.sop_instance_uid) for i in provenance.source.instances]
+    series = Dataset()
+    series.SeriesInstanceUID = provenance.source.series_instance_uid
+    series.ReferencedInstanceSequence = instances
+    made.ReferencedSeriesSequence = [series]
+    # the same list again, without a purpose that few readers know
+    made.pop("SourceImageSequence", None)
+
+
+def image_reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    """SOP Instance Reference macro (PS3.3 10.8)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_instance_uid
+    return item
+
+
+def _refer(item: Dataset, frame: FrameReference) -> None:
+    item.ReferencedSOPClassUID = frame.sop_class_uid
+    item.ReferencedSOPInstanceUID = frame.sop_instance_uid
+    if frame.frame_number is not None:
+        item.ReferencedFrameNumber = frame.frame_number
+
+
+def name_dimensions(made: Dataset, uid: str) -> None:
+    """Replace the random UID of the dimension organization (PS3.3 C.7.6.17)."""
+    for item in made.DimensionOrganizationSequence:
+        item.DimensionOrganizationUID = uid
+    for item in made.DimensionIndexSequence:
+        item.DimensionOrganizationUID = uid
