@@ -1,59 +1,213 @@
-"""SQLite as the node wants it: readers beside one writer, and durable at every commit."""
+"""Where book, transactions and workflows are kept: SQLite files in the node's folder, or one PostgreSQL.
+
+SQLite as the node wants it: readers beside one writer, and durable at every commit. PostgreSQL is for
+several nodes that share their work; there too one transaction writes at a time, so that neither has
+states that the other has not.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, DatabaseUnavailable, StorageExhausted, TransientError
+from dicom_node.settings import Settings
+
+CONNECT_S = 5
+# A peer that is gone without a word is noticed after about ten seconds, in every call (libpq's names)
+_PATIENCE = {
+    "connect_timeout": CONNECT_S,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+_WRITER = 0x0D1C0_0001  # of the advisory lock that a writer holds until its transaction ends
+# As many as there may be workflows, polls of queues and requests at a time
+_POOL = {"pool_size": 10, "max_overflow": 20, "pool_timeout": 30, "pool_pre_ping": True}
 
 
-def open_sqlite(path: Path) -> sa.Engine:
-    """Open a SQLite file, made when missing, in WAL mode with full synchronisation.
+class Database:
+    """Tables in a SQLite file or in PostgreSQL.
 
-    Raises
-    ------
-    ConfigurationError
-        The file is damaged, or cannot be opened.
+    Parameters
+    ----------
+    engine : made by `in_file` or `on_server`
+    name : how errors call it
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
 
-    @sa.event.listens_for(engine, "connect")
-    def _pragmas(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        self.engine, self.name = engine, name
 
-    try:
-        with engine.connect() as connection:
-            connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
-    except sa.exc.DatabaseError as error:
-        engine.dispose()
-        raise ConfigurationError(
-            f"{path} cannot be used ({error.orig}): when it is damaged, move it away with its -wal and -shm; "
-            "the node makes it again from the spool and the results"
-        ) from error
-    return engine
+    @classmethod
+    def in_file(cls, path: Path) -> Self:
+        """Open a SQLite file, made when missing, in WAL mode with full synchronisation.
+
+        Raises
+        ------
+        ConfigurationError
+            The file is damaged, or cannot be opened.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+
+        @sa.event.listens_for(engine, "connect")
+        def _pragmas(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+        except sa.exc.DatabaseError as error:
+            engine.dispose()
+            raise ConfigurationError(
+                f"{path} cannot be used ({error.orig}): when it is damaged, move it away with its -wal and "
+                "-shm; the node makes it again from the spool and the results"
+            ) from error
+        return cls(engine, path.name)
+
+    @classmethod
+    def on_server(cls, url: sa.URL) -> Self:
+        """Connect to a PostgreSQL database.
+
+        Raises
+        ------
+        ConfigurationError
+            It does not answer, is not there, or lets us not in.
+        """
+        shown = url.render_as_string(hide_password=True)
+        engine = sa.create_engine(url, connect_args=_PATIENCE, **_POOL)
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text("SELECT 1"))
+        except sa.exc.DBAPIError as error:
+            engine.dispose()
+            why = str(error.orig).strip().splitlines()[-1]
+            raise ConfigurationError(
+                f"database.url: {shown} cannot be used ({why}): start the database, or correct [database]"
+            ) from None
+        return cls(engine, f"the database {shown}")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts can use it too."""
+        return self.engine.dialect.name == "postgresql"
+
+    def make(self, tables: sa.MetaData) -> bool:
+        """Make the tables that are missing, and give those of an earlier release their new columns.
+
+        Returns
+        -------
+        Whether there were new columns.
+        """
+        added = False
+        with self.writing() as connection:
+            tables.create_all(connection)
+            for table in tables.sorted_tables:
+                there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+                for column in table.columns:
+                    if column.name not in there:
+                        declared = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {declared}"))
+                        added = True
+        return added
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Read.
+
+        Raises
+        ------
+        StorageExhausted, DatabaseUnavailable
+        """
+        with self._telling(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Write in one transaction, durable at its end; nobody else writes meanwhile.
+
+        Raises
+        ------
+        StorageExhausted, DatabaseUnavailable
+        """
+        with self._telling(), self.engine.begin() as connection:
+            if self.is_shared:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER)))
+            yield connection
+
+    def close(self) -> None:
+        """Let go of files and connections; may be called twice."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.OperationalError as error:  # full, locked, read-only; gone
+            raise self._error(str(error.orig)) from error
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise self._error(str(error.orig)) from error
+        except sa.exc.TimeoutError as error:
+            raise self._error("no connection is free") from error
+
+    def _error(self, why: str) -> TransientError:
+        kind = DatabaseUnavailable if self.is_shared else StorageExhausted
+        return kind(f"{self.name} cannot be used: {(why.strip().splitlines() or ['?'])[0]}")
 
 
-def add_missing_columns(engine: sa.Engine, tables: sa.MetaData) -> bool:
-    """Give tables of an earlier release the columns that were added since, each with its default.
+def insert_unless_there(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> bool:
+    """Insert a row; False when there is one with its key."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(postgresql.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
+    return connection.execute(sqlite.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
 
-    Returns
-    -------
-    Whether there were any.
+
+@dataclass(frozen=True)
+class Databases:
+    """What a node keeps; on a server all three are one.
+
+    Attributes
+    ----------
+    ledger : what ``status`` and ``explain`` show
+    commitments : transactions of storage commitment
+    workflows : durable steps
     """
-    added = False
-    with engine.begin() as connection:
-        for table in tables.sorted_tables:
-            there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-            for column in table.columns:
-                if column.name not in there:
-                    declared = sa.schema.CreateColumn(column).compile(dialect=engine.dialect)
-                    connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {declared}"))
-                    added = True
-    return added
+
+    ledger: Database
+    commitments: Database
+    workflows: Database
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Open what the settings name; ``ConfigurationError`` where that cannot be."""
+        ledger = open_ledger(settings)
+        if ledger.is_shared:
+            return cls(ledger, ledger, ledger)
+        files = (settings.folder / f"{name}.sqlite" for name in ("commitments", "workflows"))
+        return cls(ledger, *map(Database.in_file, files))
+
+
+def open_ledger(settings: Settings) -> Database:
+    """Open what holds the book; ``ConfigurationError`` where that cannot be."""
+    if settings.database.url is None:
+        return Database.in_file(settings.folder / "ledger.sqlite")
+    return Database.on_server(_address(settings))
+
+
+def _address(settings: Settings) -> sa.URL:
+    given = settings.database
+    url = sa.make_url(given.url or "").set(drivername="postgresql+psycopg")
+    return url.set(password=given.password.read()) if given.password else url

@@ -22,7 +22,7 @@ import structlog
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions
 
 from dicom_node.errors import is_transient
-from dicom_node.workflow.database import open_sqlite
+from dicom_node.workflow.database import Database
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,21 +58,22 @@ class DurableEngine:
 
     Parameters
     ----------
-    database : the SQLite file of the workflows; made when missing
+    where : the SQLite file of the workflows, made when missing, or the database that holds them
     """
 
-    def __init__(self, database: Path) -> None:
-        self._sqlite = open_sqlite(database)
+    def __init__(self, where: Path | Database) -> None:
+        self._database = where if isinstance(where, Database) else Database.in_file(where)
         DBOS(
             config={
                 "name": "dicom-node",
-                "system_database_engine": self._sqlite,
+                "system_database_engine": self._database.engine,
                 "application_version": SHAPE,
                 "executor_id": "node",
                 "run_migrations": True,
             }
         )
         self._queues: dict[str, int] = {}
+        self._is_launched = False
         self._running = 0
         self._counting = threading.Lock()
         self._wall_ahead_s = _wall_ahead_s()
@@ -91,6 +92,8 @@ class DurableEngine:
 
     def queue(self, name: str, at_once: int) -> str:
         """Declare a queue that runs so many workflows at a time; returns its name."""
+        if self._is_launched and name not in self._queues:
+            DBOS.register_queue(name, worker_concurrency=at_once, polling_interval_sec=POLLING_S)
         self._queues[name] = at_once
         return name
 
@@ -99,6 +102,12 @@ class DurableEngine:
         DBOS.launch()
         for name, at_once in self._queues.items():
             DBOS.register_queue(name, worker_concurrency=at_once, polling_interval_sec=POLLING_S)
+        self._is_launched = True
+
+    @property
+    def threads(self) -> list[str]:
+        """Names of the threads that take work from the queues; a new queue's comes within a second."""
+        return [f"queue-worker-{name}" for name in self._queues] if self._is_launched else []
 
     def enqueue(
         self,
@@ -201,7 +210,7 @@ class DurableEngine:
     def stop(self, timeout_s: float) -> None:
         """Let running steps end, within the limit, and stop."""
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=int(timeout_s))
-        self._sqlite.dispose()
+        self._database.close()
 
 
 def _wall_ahead_s() -> float:

@@ -11,192 +11,28 @@ wherever it is, and nothing has to be stopped from outside.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
-from dicom_node.errors import Cancelled, StorageExhausted
+from dicom_node.errors import Cancelled
 from dicom_node.series.selection import Verdict
-from dicom_node.workflow.database import add_missing_columns, open_sqlite
+from dicom_node.workflow.book import DELIVERIES, JOBS, Book
+from dicom_node.workflow.database import insert_unless_there
+from dicom_node.workflow.entry import ENDED, OPEN, Delivery, Entry, Sent, State
 from dicom_node.workflow.worked import Outcome
 
+__all__ = ["ENDED", "OPEN", "Delivery", "Entry", "Ledger", "Sent", "State"]
 
-class State(StrEnum):
-    """Where a series' job is on its way."""
-
-    WAITING = "waiting"
-    ANALYSING = "analysing"
-    SENDING = "sending"
-    DONE = "done"
-    SKIPPED = "skipped"
-    UNDELIVERED = "undelivered"
-    FAILED = "failed"  # not even a report of the failure could be made
-    CANCELLED = "cancelled"
-
-
-ENDED = frozenset((State.DONE, State.SKIPPED, State.UNDELIVERED, State.FAILED, State.CANCELLED))
-
-
-class Sent(StrEnum):
-    """Where a delivery is."""
-
-    PENDING = "pending"
-    RETRYING = "retrying"
-    ASKED = "sent, commitment asked"
-    DONE = "sent"
-    COMMITTED = "committed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-OPEN = (Sent.PENDING, Sent.RETRYING, Sent.ASKED)
 _STOPPED = "it was cancelled or begun anew"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One result's way to one destination.
-
-    Attributes
-    ----------
-    attempts : with this ticket
-    remedy : what a person can do when it failed
-    since : when the first of these attempts failed
-    ticket : of the work that may still be done for it
-    ordered : the node is to take it up
-    parcel : what is sent, as JSON
-    """
-
-    destination: str
-    state: Sent
-    attempts: int
-    detail: str
-    remedy: str = ""
-    since: datetime | None = None
-    ticket: str = ""
-    ordered: bool = False
-    parcel: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One version of one series.
-
-    Attributes
-    ----------
-    number : short name for operators
-    version : counts the versions of a series from 1; the InstanceNumber of its results
-    priority : smaller goes first
-    attempts : of the analysis, with this ticket
-    remedy : what a person can do when it failed
-    since : when the first of these attempts failed
-    ticket : of the work that may still be done for it
-    ordered : the node is to take it up
-    """
-
-    job_id: str
-    number: int
-    version: int
-    series_instance_uid: str
-    instances: int
-    priority: int
-    state: State
-    outcome: Outcome | None
-    detail: str
-    remedy: str
-    attempts: int
-    since: datetime | None
-    ticket: str
-    ordered: bool
-    pipeline: str | None
-    folder: str | None
-    updated_at: datetime
-    trace: tuple[Verdict, ...]
-    deliveries: tuple[Delivery, ...]
-
-
-_tables = sa.MetaData()
-_jobs = sa.Table(
-    "jobs",
-    _tables,
-    sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("number", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
-    sa.Column("series_instance_uid", sa.String, nullable=False, index=True),
-    sa.Column("instances", sa.Integer, nullable=False),
-    sa.Column("priority", sa.Integer, nullable=False, server_default="2"),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("outcome", sa.String),
-    sa.Column("detail", sa.String, nullable=False, server_default=""),
-    sa.Column("remedy", sa.String, nullable=False, server_default=""),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("since", sa.String),
-    sa.Column("ticket", sa.String, nullable=False, server_default=""),
-    sa.Column("ordered", sa.Boolean, nullable=False, server_default="0"),
-    sa.Column("pipeline", sa.String),
-    sa.Column("folder", sa.String),
-    sa.Column("trace", sa.String, nullable=False, server_default="[]"),
-    sa.Column("created_at", sa.String, nullable=False),
-    sa.Column("updated_at", sa.String, nullable=False, index=True),
-)
-_deliveries = sa.Table(
-    "deliveries",
-    _tables,
-    sa.Column("job_id", sa.String, sa.ForeignKey("jobs.job_id"), primary_key=True),
-    sa.Column("destination", sa.String, primary_key=True),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("detail", sa.String, nullable=False),
-    sa.Column("remedy", sa.String, nullable=False, server_default=""),
-    sa.Column("since", sa.String),
-    sa.Column("ticket", sa.String, nullable=False, server_default=""),
-    sa.Column("ordered", sa.Boolean, nullable=False, server_default="0"),
-    sa.Column("parcel", sa.String, nullable=False, server_default=""),
-)
-
-
-class Ledger:
-    """The book, in one SQLite file.
-
-    Parameters
-    ----------
-    path : the file; made when missing
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._engine = open_sqlite(path)
-        _tables.create_all(self._engine)
-        if add_missing_columns(self._engine, _tables):  # a book of an earlier release
-            with self._writing() as connection:
-                connection.execute(sa.text("UPDATE jobs SET number = rowid WHERE number = 0"))
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:  # full, locked, read-only
-            raise StorageExhausted(f"the book cannot be written: {error.orig}") from error
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:
-            raise StorageExhausted(f"the book cannot be read: {error.orig}") from error
+class Ledger(Book):
+    """The book as it is written."""
 
     # The job's own way.
 
@@ -218,9 +54,9 @@ class Ledger:
         ordered : the node is to take it up; otherwise the caller does
         version : of a job that was lost; a new one gets the next
         """
-        number = sa.select(sa.func.coalesce(sa.func.max(_jobs.c.number), 0) + 1).scalar_subquery()
-        of_series = _jobs.c.series_instance_uid == series_instance_uid
-        latest = sa.select(sa.func.coalesce(sa.func.max(_jobs.c.version), 0) + 1).where(of_series)
+        number = sa.select(sa.func.coalesce(sa.func.max(JOBS.c.number), 0) + 1).scalar_subquery()
+        of_series = JOBS.c.series_instance_uid == series_instance_uid
+        latest = sa.select(sa.func.coalesce(sa.func.max(JOBS.c.version), 0) + 1).where(of_series)
         row = {
             "job_id": job_id,
             "number": number,
@@ -235,8 +71,8 @@ class Ledger:
             "created_at": _now(),
             "updated_at": _now(),
         }
-        with self._writing() as connection:
-            return connection.execute(insert(_jobs).values(row).on_conflict_do_nothing()).rowcount == 1
+        with self._database.writing() as connection:
+            return insert_unless_there(connection, JOBS, row)
 
     def update(
         self,
@@ -276,8 +112,8 @@ class Ledger:
         }
         given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
         if remedy is not None:
-            given["since"] = sa.func.coalesce(_jobs.c.since, _now()) if remedy else None
-        with self._writing() as connection:
+            given["since"] = sa.func.coalesce(JOBS.c.since, _now()) if remedy else None
+        with self._database.writing() as connection:
             if not _move(connection, job_id, ticket, state=state, **given):
                 raise Cancelled(_STOPPED)
             for destination, parcel in (parcels or {}).items():
@@ -291,7 +127,7 @@ class Ledger:
                     "parcel": parcel,
                 }
                 # A step that runs again after a crash must not make a delivery anew
-                connection.execute(insert(_deliveries).values(row).on_conflict_do_nothing())
+                insert_unless_there(connection, DELIVERIES, row)
             if parcels:
                 _close_when_ended(connection, job_id)  # made again, when all was sent before
 
@@ -309,13 +145,13 @@ class Ledger:
             "attempts": delivery.attempts,
             "detail": delivery.detail,
             "remedy": delivery.remedy,
-            "since": sa.func.coalesce(_deliveries.c.since, _now()) if delivery.remedy else None,
+            "since": sa.func.coalesce(DELIVERIES.c.since, _now()) if delivery.remedy else None,
         }
-        this = _delivery_is(job_id, delivery.destination) & (_deliveries.c.ticket == delivery.ticket)
+        this = _delivery_is(job_id, delivery.destination) & (DELIVERIES.c.ticket == delivery.ticket)
         if delivery.state not in (Sent.DONE, Sent.COMMITTED):
-            this &= _deliveries.c.state != Sent.CANCELLED
-        with self._writing() as connection:
-            if connection.execute(_deliveries.update().where(this).values(values)).rowcount == 0:
+            this &= DELIVERIES.c.state != Sent.CANCELLED
+        with self._database.writing() as connection:
+            if connection.execute(DELIVERIES.update().where(this).values(values)).rowcount == 0:
                 raise Cancelled(_STOPPED)
             _close_when_ended(connection, job_id)
 
@@ -327,11 +163,11 @@ class Ledger:
         Cancelled
         """
         if destination is None:
-            query = sa.select(_jobs.c.state).where(_jobs.c.job_id == job_id, _jobs.c.ticket == ticket)
+            query = sa.select(JOBS.c.state).where(JOBS.c.job_id == job_id, JOBS.c.ticket == ticket)
         else:
             this = _delivery_is(job_id, destination)
-            query = sa.select(_deliveries.c.state).where(this, _deliveries.c.ticket == ticket)
-        with self._reading() as connection:
+            query = sa.select(DELIVERIES.c.state).where(this, DELIVERIES.c.ticket == ticket)
+        with self._database.reading() as connection:
             state = connection.scalar(query)
         # A step may run again after its own last word, so that only a cancelled one is not wanted
         if state in (None, State.CANCELLED):
@@ -341,15 +177,15 @@ class Ledger:
 
     def cancel(self, job_id: str, destination: str | None = None) -> bool:
         """Cancel a job with its open deliveries, or one delivery; False when nothing was open."""
-        pending = sa.and_(_deliveries.c.job_id == job_id, _deliveries.c.state.in_(OPEN))
+        pending = sa.and_(DELIVERIES.c.job_id == job_id, DELIVERIES.c.state.in_(OPEN))
         if destination is not None:
-            pending &= _deliveries.c.destination == destination
-        with self._writing() as connection:
+            pending &= DELIVERIES.c.destination == destination
+        with self._database.writing() as connection:
             stop = {"state": Sent.CANCELLED, "detail": "cancelled by an operator", "ordered": False}
-            stopped = connection.execute(_deliveries.update().where(pending).values(stop)).rowcount
+            stopped = connection.execute(DELIVERIES.update().where(pending).values(stop)).rowcount
             if destination is None:
-                running = (_jobs.c.job_id == job_id) & _jobs.c.state.in_((State.WAITING, State.ANALYSING))
-                change = _jobs.update().where(running).values(**stop, updated_at=_now())
+                running = (JOBS.c.job_id == job_id) & JOBS.c.state.in_((State.WAITING, State.ANALYSING))
+                change = JOBS.update().where(running).values(**stop, updated_at=_now())
                 stopped += connection.execute(change).rowcount
             if stopped:
                 _close_when_ended(connection, job_id)
@@ -357,171 +193,43 @@ class Ledger:
 
     def order_job(self, job_id: str, detail: str) -> None:
         """Let the node work on a job once more, from the start."""
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             fresh = {"state": State.WAITING, "detail": detail, "remedy": "", "attempts": 0, "since": None}
             _move(connection, job_id, None, **fresh, ordered=True, ticket=_new_ticket())
 
     def order_delivery(self, job_id: str, destination: str, detail: str) -> None:
         """Let the node send the same files once more."""
         fresh = {"state": Sent.PENDING, "detail": detail, "remedy": "", "attempts": 0, "since": None}
-        change = _deliveries.update().where(_delivery_is(job_id, destination))
-        with self._writing() as connection:
+        change = DELIVERIES.update().where(_delivery_is(job_id, destination))
+        with self._database.writing() as connection:
             connection.execute(change.values(**fresh, ordered=True, ticket=_new_ticket()))
             _move(connection, job_id, None, state=State.SENDING)
 
-    def ordered(self) -> tuple[list[Entry], list[tuple[Entry, Delivery]]]:
-        """Jobs and deliveries that the node is to take up."""
-        with self._reading() as connection:
-            jobs = list(connection.scalars(sa.select(_jobs.c.job_id).where(_jobs.c.ordered)))
-            deliveries = connection.execute(sa.select(_deliveries).where(_deliveries.c.ordered)).all()
-        if not jobs and not deliveries:
-            return [], []
-        of_these = _jobs.c.job_id.in_([*jobs, *(row.job_id for row in deliveries)])
-        entries = {entry.job_id: entry for entry in self._entries(of_these)}
-        return [entries[job] for job in jobs], [(entries[row.job_id], _delivery(row)) for row in deliveries]
-
     def taken_up(self, ticket: str) -> None:
         """Note that the work with this ticket has its workflow."""
-        with self._writing() as connection:
-            for table in (_jobs, _deliveries):
+        with self._database.writing() as connection:
+            for table in (JOBS, DELIVERIES):
                 connection.execute(table.update().where(table.c.ticket == ticket).values(ordered=False))
-
-    # What is in the book.
-
-    def has_ended(self, job_id: str) -> bool:
-        """Whether a job was entered and nothing is left to do for it."""
-        query = sa.select(_jobs.c.state).where(_jobs.c.job_id == job_id)
-        with self._reading() as connection:
-            return connection.scalar(query) in ENDED
-
-    def earlier_result(self, job_id: str) -> Path | None:
-        """Folder of the result that came before this job's for the same series."""
-        this = sa.select(_jobs.c.series_instance_uid, _jobs.c.version).where(_jobs.c.job_id == job_id)
-        with self._reading() as connection:
-            series_instance_uid, version = connection.execute(this).one()
-            folder = connection.scalar(
-                sa.select(_jobs.c.folder)
-                .where(_jobs.c.series_instance_uid == series_instance_uid)
-                .where(_jobs.c.version < version, _jobs.c.folder.is_not(None))
-                .order_by(_jobs.c.version.desc())
-                .limit(1)
-            )
-        return None if folder is None else Path(folder)
-
-    def series_instance_uids(self) -> set[str]:
-        """Every series that was complete at least once."""
-        with self._reading() as connection:
-            return set(connection.scalars(sa.select(_jobs.c.series_instance_uid).distinct()))
-
-    def job_ids(self) -> set[str]:
-        """Every job in the book."""
-        with self._reading() as connection:
-            return set(connection.scalars(sa.select(_jobs.c.job_id)))
-
-    def entry(self, job_id: str) -> Entry | None:
-        """Look up one job."""
-        return next(iter(self._entries(_jobs.c.job_id == job_id)), None)
-
-    def entry_by_number(self, number: int) -> Entry | None:
-        """Look up the job that operators call by this number."""
-        return next(iter(self._entries(_jobs.c.number == number)), None)
-
-    def entries(self, *, series_instance_uid: str | None = None, limit: int = 100) -> list[Entry]:
-        """List jobs, the latest first."""
-        if series_instance_uid is None:
-            return self._entries(sa.true(), limit)
-        return self._entries(_jobs.c.series_instance_uid == series_instance_uid, limit)
-
-    def unfinished(self) -> list[Entry]:
-        """List jobs of which something has not ended."""
-        return self._entries(_jobs.c.state.not_in(ENDED))
-
-    def failed(self) -> list[Entry]:
-        """List the jobs that need a person: not delivered, without a result, or with a failed analysis.
-
-        A failed analysis counts until a later version of the series has been analysed.
-        """
-        later = _jobs.alias()
-        replaced = sa.exists().where(
-            later.c.series_instance_uid == _jobs.c.series_instance_uid, later.c.version > _jobs.c.version
-        )
-        undelivered = sa.exists().where(
-            _deliveries.c.job_id == _jobs.c.job_id, _deliveries.c.state == Sent.FAILED
-        )
-        analysis_failed = (_jobs.c.outcome == Outcome.FAILED) & (_jobs.c.state != State.CANCELLED)
-        return self._entries(
-            undelivered | (((_jobs.c.state == State.FAILED) | analysis_failed) & ~replaced),
-        )
-
-    def _entries(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Entry]:
-        query = sa.select(_jobs).where(condition).order_by(_jobs.c.updated_at.desc(), _jobs.c.number.desc())
-        with self._reading() as connection:
-            rows = connection.execute(query.limit(limit)).all()
-            keys = [row.job_id for row in rows]
-            sent = connection.execute(sa.select(_deliveries).where(_deliveries.c.job_id.in_(keys))).all()
-        return [_entry(row, [d for d in sent if d.job_id == row.job_id]) for row in rows]
 
 
 def _delivery_is(job_id: str, destination: str) -> sa.ColumnElement[bool]:
-    return (_deliveries.c.job_id == job_id) & (_deliveries.c.destination == destination)
+    return (DELIVERIES.c.job_id == job_id) & (DELIVERIES.c.destination == destination)
 
 
 def _move(connection: sa.Connection, job_id: str, needed: str | None, **values: object) -> bool:
-    this = _jobs.c.job_id == job_id
+    this = JOBS.c.job_id == job_id
     if needed is not None:
-        this &= (_jobs.c.ticket == needed) & (_jobs.c.state != State.CANCELLED)
-    change = _jobs.update().where(this).values(**values | {"updated_at": _now()})
+        this &= (JOBS.c.ticket == needed) & (JOBS.c.state != State.CANCELLED)
+    change = JOBS.update().where(this).values(**values | {"updated_at": _now()})
     return connection.execute(change).rowcount > 0
 
 
 def _close_when_ended(connection: sa.Connection, job_id: str) -> None:
-    states = set(connection.scalars(sa.select(_deliveries.c.state).where(_deliveries.c.job_id == job_id)))
+    states = set(connection.scalars(sa.select(DELIVERIES.c.state).where(DELIVERIES.c.job_id == job_id)))
     if not states or states & set(OPEN):
         return
     bad = [s for s in ((Sent.FAILED, State.UNDELIVERED), (Sent.CANCELLED, State.CANCELLED)) if s[0] in states]
     _move(connection, job_id, None, state=bad[0][1] if bad else State.DONE)
-
-
-def _entry(row: sa.Row[tuple[object, ...]], deliveries: Sequence[sa.Row[tuple[object, ...]]]) -> Entry:
-    return Entry(
-        job_id=row.job_id,
-        number=row.number,
-        version=row.version,
-        series_instance_uid=row.series_instance_uid,
-        instances=row.instances,
-        priority=row.priority,
-        state=State(row.state),
-        outcome=Outcome(row.outcome) if row.outcome else None,
-        detail=row.detail,
-        remedy=row.remedy,
-        attempts=row.attempts,
-        since=_stamp(row.since),
-        ticket=row.ticket,
-        ordered=row.ordered,
-        pipeline=row.pipeline,
-        folder=row.folder,
-        updated_at=datetime.fromisoformat(row.updated_at),
-        trace=tuple(Verdict(*verdict) for verdict in json.loads(row.trace)),
-        deliveries=tuple(map(_delivery, deliveries)),
-    )
-
-
-def _delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:
-    return Delivery(
-        row.destination,
-        Sent(row.state),
-        row.attempts,
-        row.detail,
-        row.remedy,
-        _stamp(row.since),
-        row.ticket,
-        row.ordered,
-        row.parcel,
-    )
-
-
-def _stamp(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _new_ticket() -> str:

@@ -7,8 +7,6 @@ after the node was restarted, or days late.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict, cast
@@ -16,8 +14,7 @@ from typing import TypedDict, cast
 import sqlalchemy as sa
 
 from dicom_node.deliver.commitment import reference_of
-from dicom_node.errors import StorageExhausted
-from dicom_node.workflow.database import open_sqlite
+from dicom_node.workflow.database import Database
 
 KEPT_DAYS = 400
 
@@ -67,23 +64,23 @@ def kept_of(path: Path) -> Kept:
 
 
 class Transactions:
-    """The transactions, in one SQLite file; old ones are forgotten when it is opened.
+    """The transactions; old ones are forgotten when they are opened.
 
     Parameters
     ----------
-    path : the file; made when missing
+    where : a SQLite file, made when missing, or the database that holds them
     """
 
-    def __init__(self, path: Path) -> None:
-        self._engine = open_sqlite(path)
-        _tables.create_all(self._engine)
+    def __init__(self, where: Path | Database) -> None:
+        self._database = where if isinstance(where, Database) else Database.in_file(where)
+        self._database.make(_tables)
         old = (datetime.now(UTC) - timedelta(days=KEPT_DAYS)).isoformat()
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(_transactions.delete().where(_transactions.c.asked_at < old))
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._engine.dispose()
+        """Let go of the database."""
+        self._database.close()
 
     def open(self, transaction_uid: str, request: Request) -> None:
         """Keep a transaction: once this returns it outlives a loss of power."""
@@ -94,20 +91,20 @@ class Transactions:
             "request": json.dumps(request),
             "asked_at": datetime.now(UTC).isoformat(),
         }
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(_transactions.insert().values(row))
 
     def find(self, transaction_uid: str) -> Request | None:
         """Look up what was asked for."""
         query = sa.select(_transactions.c.request)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             text = connection.scalar(query.where(_transactions.c.transaction_uid == transaction_uid))
         return None if text is None else cast("Request", json.loads(text))
 
     def note_report(self, transaction_uid: str, *, lacking: bool) -> None:
         """Keep that the report has come, and whether objects are lacking."""
         this = _transactions.c.transaction_uid == transaction_uid
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(_transactions.update().where(this).values(reported=True, lacking=lacking))
 
     def awaits_report(self, transaction_uid: str, request: Request) -> bool:
@@ -117,7 +114,7 @@ class Transactions:
     def is_latest(self, request: Request) -> bool:
         """Whether no later request of the same delivery was made."""
         query = sa.select(sa.func.max(_transactions.c.number))
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             latest = connection.scalar(query.where(_transactions.c.ticket == request["ticket"]))
         return latest is None or request["number"] >= latest
 
@@ -125,28 +122,10 @@ class Transactions:
         """Whether a later request of the same delivery was answered with objects lacking."""
         later = (_transactions.c.ticket == request["ticket"]) & (_transactions.c.number > request["number"])
         query = sa.select(sa.func.count()).where(later, _transactions.c.lacking)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return bool(connection.scalar(query))
 
     def _was_reported(self, transaction_uid: str) -> bool:
         query = sa.select(_transactions.c.reported)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return bool(connection.scalar(query.where(_transactions.c.transaction_uid == transaction_uid)))
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with _telling(), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with _telling(), self._engine.begin() as connection:
-            yield connection
-
-
-@contextmanager
-def _telling() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.OperationalError as error:  # full, locked, read-only
-        raise StorageExhausted(f"commitments.sqlite cannot be used: {error.orig}") from error
