@@ -32,6 +32,7 @@ from dicom_node.series.read import read_volume
 from dicom_node.series.selection import Outcome, Selection, Verdict, select
 from dicom_node.series.stacks import PATIENT
 from dicom_node.settings import Analysis, Pipeline, Settings
+from dicom_node.workflow.maps import write_heatmap
 from dicom_node.workflow.summary import JobSummary, write_summary
 from dicom_node.workflow.worked import Worked
 
@@ -185,6 +186,7 @@ class Stations:
                 version=task.version,
                 run=task.run,
             )
+        write_heatmap(task.folder, findings)
         return Worked.of(findings, results)
 
     def _fail(

@@ -43,6 +43,7 @@ def write_summary(
             "version": bundle.manifest.version,
             "weights_sha256": bundle.weights_sha256,
             "device": bundle.device,
+            "detector_threshold": bundle.manifest.detector.threshold,
         },
         "outcome": worked.outcome,
         "detail": worked.detail,
