@@ -65,7 +65,7 @@ def serve(config: Annotated[Path, typer.Option("--config", "-c", help="TOML file
         configure_logging(settings.log.format, settings.log.level)
         from dicom_node.node import serve as run
 
-        run(settings)
+        run(settings, config)
 
 
 @app.command()

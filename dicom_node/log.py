@@ -5,6 +5,7 @@ What libraries say is reduced to who said it and where: their texts may quote a 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
 from typing import Literal
@@ -53,6 +54,7 @@ def configure_logging(
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _with_series_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _exception_without_text,
@@ -66,6 +68,19 @@ def configure_logging(
         library = logging.getLogger(name)
         library.handlers = [_WhereOnly(shown_as)]
         library.propagate = False
+
+
+def series_id(series_instance_uid: str) -> str:
+    """Short name of a series in every line that is about it, from the first image to the last delivery."""
+    return hashlib.blake2s(series_instance_uid.encode(), digest_size=4).hexdigest()
+
+
+def _with_series_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add the series' short name; a job's id begins with the series' UID."""
+    uid = str(event.get("series") or event.get("job") or "").partition("-")[0]
+    if uid:
+        event["series_id"] = series_id(uid)
+    return event
 
 
 def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

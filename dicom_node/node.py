@@ -8,15 +8,23 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import NoReturn, Self
 
 import structlog
 
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, NodeError
+from dicom_node.events import Bulletin
 from dicom_node.http_client import look_at_web
+from dicom_node.log import configure_logging
+from dicom_node.operate.operations import Operations, Watched
+from dicom_node.operate.reload import Change, Reload
+from dicom_node.operate.router import router_of
 from dicom_node.receive.completion import Completion, look
+from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Settings
@@ -25,7 +33,7 @@ from dicom_node.web.app import create_app
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.server import WebServer
 from dicom_node.workflow.commitments import Commitments
-from dicom_node.workflow.database import Databases
+from dicom_node.workflow.database import Database, Databases
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.repair import Repair
@@ -45,17 +53,19 @@ log = structlog.get_logger()
 class Node:
     """One node. Building it proves configuration and models; nothing listens before ``start``.
 
+    Parameters
+    ----------
+    path : of the configuration, which may be read again while the node runs
+
     Raises
     ------
     ConfigurationError, BundleError
         Before any work is accepted.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, path: Path | None = None) -> None:
         self.settings = settings
-        for note in [*look_at_all(settings), *look_at_web(settings)]:
-            if note.is_warning:
-                log.warning("settings", note=note.text)
+        _look_at(settings)
         self._lock = _lock_folder(settings)
         self.stations = Stations(settings)
         databases = Databases.of(settings)
@@ -65,11 +75,14 @@ class Node:
         )
         self.engine = DurableEngine(databases.workflows)
         self.transactions = Transactions(databases.commitments)
-        self.commitments = Commitments(self.engine, self.ledger, self.transactions, settings.destinations)
-        self.jobs = SeriesJob(
-            self.engine, self.stations, self.ledger, settings.folder / "results", self.commitments
+        bulletin = Bulletin()
+        tell = bulletin.tell
+        self.commitments = Commitments(
+            self.engine, self.ledger, self.transactions, settings.destinations, tell
         )
-        repair = Repair(self.engine, self.ledger, settings, settings.folder / "results")
+        results = settings.folder / "results"
+        self.jobs = SeriesJob(self.engine, self.stations, self.ledger, results, self.commitments, tell)
+        repair = Repair(self.engine, self.ledger, settings, results)
         self.upkeep = Upkeep(self.engine, self.ledger, self.jobs, repair, partial(look, self.spool))
         retention = Retention(settings, self.spool, self.ledger)
         self.housekeeping = Housekeeping(settings, retention, self.engine)
@@ -78,12 +91,32 @@ class Node:
         self.receiver = Receiver(
             settings.receive,
             self.spool,
-            self.completion.instance_stored,
+            self._instance_stored,
             self.completion.association_ended,
             on_event_report=self.commitments.take,
+            tell=tell,
         )
+        self.operations = Operations(settings, bulletin, self._watched(databases.ledger))
         view = NodeView(settings, self.stations, self.ledger, self.spool, self.completion)
-        self.web = WebServer(settings.web, create_app(view)) if settings.web.enabled else None
+        app = create_app(view)
+        app.include_router(router_of(self.operations.endpoints))
+        self.web = WebServer(settings.web, app) if settings.web.enabled else None
+        self._reload = path and Reload(
+            path,
+            settings,
+            self._prove,
+            (
+                self.jobs.use,  # first: the queues of new destinations are kept in a database
+                lambda new: self.commitments.use(new.destinations),
+                self.stations.use,
+                lambda new: self.receiver.use(new.receive),
+                repair.use,
+                self.housekeeping.use,
+                self.operations.use,
+                self._use,
+            ),
+            tell,
+        )
 
     def start(self) -> None:
         """Take up what was unfinished, then listen."""
@@ -96,7 +129,11 @@ class Node:
         self._serve_page()
         receive = self.settings.receive
         try:
+            self.operations.start()
             self.receiver.start()
+        except ConfigurationError:
+            self.stop()
+            raise
         except OSError as error:
             self.stop()
             where = f"receive.host {receive.host}, receive.port {receive.port}"
@@ -108,6 +145,47 @@ class Node:
             host=receive.host,
             port=self.receiver.port,
             bundles={name: bundle.device for name, bundle in self.stations.bundles.items()},
+        )
+        self.operations.ready()
+
+    def reload(self) -> Change:
+        """Read the configuration again: destinations, rules, allow-lists; all of it is taken, or nothing.
+
+        Raises
+        ------
+        NodeError
+            It cannot be used, and says why; nothing has changed.
+        """
+        if not self._reload:
+            raise ConfigurationError("this node was started without a configuration file")
+        self.operations.manager.reloading()
+        try:
+            return self._reload()
+        finally:
+            self.operations.manager.ready("listening")
+
+    def _prove(self, settings: Settings) -> None:
+        _look_at(settings)
+        self.stations.prove(settings)
+
+    def _use(self, settings: Settings) -> None:
+        self.settings = settings
+        configure_logging(settings.log.format, settings.log.level)
+
+    def _instance_stored(self, instance: StoredInstance) -> None:
+        self.completion.instance_stored(instance)
+        self.operations.instance_stored(instance)
+
+    def _watched(self, book: Database) -> Watched:
+        return Watched(
+            ledger=self.ledger,
+            book=book,
+            bundles={name: (b.manifest.version, b.device) for name, b in self.stations.bundles.items()},
+            threads=lambda: ["completion", "upkeep", "housekeeping", *self.engine.threads],
+            upkeep_beat=lambda: self.upkeep.beat_at,
+            next_completion=self.completion.next_deadline,
+            is_listening=lambda: self.receiver.is_listening,
+            has_room=self.spool.has_room,
         )
 
     def _serve_page(self) -> None:
@@ -129,6 +207,7 @@ class Node:
         C-STOREs is taken up at the next start. Both are cut shortly before ``stop_timeout_s``.
         """
         timeout_s = _WITHIN * self.settings.stop_timeout_s
+        self.operations.stopping()
         if self.web is not None:
             self.web.stop()
         self.completion.stop()
@@ -139,6 +218,7 @@ class Node:
         self.receiver.drain(timeout_s)
         working.join()
         self.receiver.stop(0)
+        self.operations.stop()
         self.ledger.close()
         self.transactions.close()
         if self.engine.is_working:  # the lock goes with the process
@@ -155,16 +235,18 @@ class Node:
         self.stop()
 
 
-def serve(settings: Settings) -> NoReturn:
-    """Run a node until SIGTERM or SIGINT; ends the process.
+def serve(settings: Settings, path: Path | None = None) -> NoReturn:
+    """Run a node until SIGTERM or SIGINT; ends the process. SIGHUP reads its configuration again.
 
     A second signal ends the process at once, ``stop_timeout_s`` ends it too: what was not
     acknowledged is sent again, what was not finished goes on at the next start.
     """
-    told_to_stop: SimpleQueue[int] = SimpleQueue()
-    threading.Thread(target=_listen_to, args=(_signals(), told_to_stop), name="signals", daemon=True).start()
-    with Node(settings):
-        told_to_stop.get()
+    told: SimpleQueue[int] = SimpleQueue()
+    threading.Thread(target=_listen_to, args=(_signals(), told), name="signals", daemon=True).start()
+    with Node(settings, path) as node:
+        while told.get() == signal.SIGHUP:
+            with suppress(NodeError):  # the log says why
+                node.reload()
         limit_s = settings.stop_timeout_s
         log.info("node_stopping", limit_s=limit_s, hint="a second signal ends it at once")
         threading.Thread(target=_end_after, args=(limit_s,), name="stop-limit", daemon=True).start()
@@ -174,7 +256,7 @@ def serve(settings: Settings) -> NoReturn:
 
 
 def _signals() -> int:
-    """Give a descriptor on which each SIGTERM and SIGINT can be read as a byte.
+    """Give a descriptor on which each SIGTERM, SIGINT and SIGHUP can be read as a byte.
 
     A handler in Python runs when the main thread next runs Python: a signal that comes as that thread is
     about to wait would not be seen before another. The interpreter's own handler writes at once.
@@ -182,15 +264,26 @@ def _signals() -> int:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     return reading
 
 
-def _listen_to(signals: int, told_to_stop: SimpleQueue[int]) -> None:
-    """Pass the first signal on; end the process at the second."""
-    told_to_stop.put(os.read(signals, 1)[0])
-    os._exit(128 + os.read(signals, 1)[0])
+def _listen_to(signals: int, told: SimpleQueue[int]) -> None:
+    """Pass signals on up to the first that stops; end the process at the second."""
+    while (number := os.read(signals, 1)[0]) == signal.SIGHUP:
+        told.put(number)
+    told.put(number)
+    while (number := os.read(signals, 1)[0]) == signal.SIGHUP:
+        continue  # the configuration of a node that stops
+    os._exit(128 + number)
+
+
+def _look_at(settings: Settings) -> None:
+    """Prove the files and secrets that settings name, and warn; ConfigurationError if one cannot be used."""
+    for note in [*look_at_all(settings), *look_at_web(settings)]:
+        if note.is_warning:
+            log.warning("settings", note=note.text)
 
 
 def _end_after(limit_s: float) -> None:

@@ -49,12 +49,26 @@ class Checks:
         return Report({name: _say(check) for name, check in self._checks.items()})
 
 
-def threads_live(names: Callable[[], Iterable[str]]) -> Check:
-    """Check that threads of these names live."""
+def threads_live(
+    names: Callable[[], Iterable[str]], grace_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+) -> Check:
+    """Check that threads of these names live.
+
+    Parameters
+    ----------
+    grace_s : a thread may be missing for so long: one that begins, or that its owner begins anew
+    """
+    missing: dict[str, float] = {}
 
     def check() -> str:
-        alive = {thread.name for thread in threading.enumerate()}
-        dead = [name for name in names() if name not in alive]
+        alive, now, wanted = {thread.name for thread in threading.enumerate()}, clock(), list(names())
+        for name in list(missing):
+            if name in alive or name not in wanted:
+                missing.pop(name, None)
+        for name in wanted:
+            if name not in alive:
+                missing.setdefault(name, now)
+        dead = sorted(name for name, since in missing.items() if now - since >= grace_s)
         return f"threads that ended: {', '.join(dead)}" if dead else ""
 
     return check

@@ -86,6 +86,24 @@ class Stations:
         self.settings = settings
         self.bundles = load_bundles(settings.analysis, settings.pipelines)
 
+    def prove(self, settings: Settings) -> None:
+        """See that the models in use can serve other pipelines.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        for pipeline in settings.pipelines:
+            if pipeline.bundle not in self.bundles:
+                raise ConfigurationError(
+                    f"pipelines.{pipeline.name}.bundle: {pipeline.bundle!r} is not loaded; restart the node"
+                )
+            _refuse_other_contrasts(pipeline, self.bundles[pipeline.bundle])
+
+    def use(self, settings: Settings) -> None:
+        """Select by these pipelines from the next series on."""
+        self.settings = settings
+
     def select(self, paths: Sequence[Path], called_ae_title: str | None = None) -> Selected:
         """Read the headers of a series' files and decide."""
         frames: list[Frame] = []

@@ -1,0 +1,29 @@
+"""``/metrics``, ``/health`` and ``/ready`` on the page's port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
+
+from dicom_node.operate.endpoints import PATHS, Endpoints
+
+
+def router_of(endpoints: Endpoints) -> APIRouter:
+    """Serve each path; in a thread of its own, as a look around may wait for a disk."""
+    router = APIRouter(tags=["operation"])
+    for path in PATHS:
+        router.add_api_route(path, _route(endpoints, path), response_class=PlainTextResponse)
+    return router
+
+
+def _route(endpoints: Endpoints, path: str) -> Callable[[], Response]:
+    def get() -> Response:
+        answer = endpoints.answer(path)
+        if answer is None:
+            return Response(status_code=404)
+        return Response(answer.body, answer.status, media_type=answer.content_type)
+
+    get.__name__ = path.strip("/")
+    return get
