@@ -4,7 +4,7 @@
 # With the argument "viewer" also what the viewer tests need.
 set -eu
 missing=""
-wanted="storescu:dcmtk Orthanc:orthanc /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
+wanted="storescu:dcmtk Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
 [ "${1:-}" != viewer ] || wanted="$wanted chromium:chromium npm:npm"
 for pair in $wanted; do
     program=${pair%%:*}

@@ -154,7 +154,8 @@ class Book:
         with self._database.reading() as connection:
             rows = connection.execute(query.limit(limit)).all()
             keys = [row.job_id for row in rows]
-            sent = connection.execute(sa.select(DELIVERIES).where(DELIVERIES.c.job_id.in_(keys))).all()
+            these = sa.select(DELIVERIES).where(DELIVERIES.c.job_id.in_(keys))
+            sent = connection.execute(these.order_by(DELIVERIES.c.destination)).all()
         return [_entry(row, [d for d in sent if d.job_id == row.job_id]) for row in rows]
 
 

@@ -85,16 +85,16 @@ class Database:
         ConfigurationError
             It does not answer, is not there, or lets us not in.
         """
-        shown = url.render_as_string(hide_password=True)
+        shown = url.set(drivername="postgresql", password=None).render_as_string()
         engine = sa.create_engine(url, connect_args=_PATIENCE, **_POOL)
         try:
             with engine.connect() as connection:
                 connection.execute(sa.text("SELECT 1"))
         except sa.exc.DBAPIError as error:
             engine.dispose()
-            why = str(error.orig).strip().splitlines()[-1]
             raise ConfigurationError(
-                f"database.url: {shown} cannot be used ({why}): start the database, or correct [database]"
+                f"database.url: {shown} cannot be used ({_first_line(error.orig)}): start the database, or "
+                "correct [database]"
             ) from None
         return cls(engine, f"the database {shown}")
 
@@ -155,24 +155,25 @@ class Database:
         try:
             yield
         except sa.exc.OperationalError as error:  # full, locked, read-only; gone
-            raise self._error(str(error.orig)) from error
+            raise self._error(error.orig) from error
         except sa.exc.DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            raise self._error(str(error.orig)) from error
+            raise self._error(error.orig) from error
         except sa.exc.TimeoutError as error:
-            raise self._error("no connection is free") from error
+            raise self._error(error) from error
 
-    def _error(self, why: str) -> TransientError:
+    def _error(self, why: BaseException | None) -> TransientError:
         kind = DatabaseUnavailable if self.is_shared else StorageExhausted
-        return kind(f"{self.name} cannot be used: {(why.strip().splitlines() or ['?'])[0]}")
+        return kind(f"{self.name} cannot be used: {_first_line(why)}")
 
 
 def insert_unless_there(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> bool:
     """Insert a row; False when there is one with its key."""
-    if connection.dialect.name == "postgresql":
-        return connection.execute(postgresql.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
-    return connection.execute(sqlite.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    keys = list(table.primary_key.columns)
+    made = connection.execute(insert(table).values(row).on_conflict_do_nothing().returning(*keys))
+    return made.first() is not None
 
 
 @dataclass(frozen=True)
@@ -211,3 +212,7 @@ def _address(settings: Settings) -> sa.URL:
     given = settings.database
     url = sa.make_url(given.url or "").set(drivername="postgresql+psycopg")
     return url.set(password=given.password.read()) if given.password else url
+
+
+def _first_line(why: BaseException | None) -> str:
+    return (str(why).strip().splitlines() or ["?"])[0]
