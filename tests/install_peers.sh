@@ -3,6 +3,21 @@
 # Elsewhere the tests that need a missing one are skipped by name.
 # With the argument "viewer" also what the viewer tests need.
 set -eu
+
+# KServe's model server needs other versions than we do of what we use: an environment of its own, of about
+# 300 MB, made once.
+kserve=.cache/kserve
+uv=$(command -v uv || echo .venv/bin/uv)
+if ! [ -e "$kserve/made" ] && [ -x .venv/bin/python ]; then
+    if "$uv" venv --quiet --clear --python .venv/bin/python "$kserve" &&
+        "$uv" pip install --quiet --python "$kserve/bin/python" kserve==0.21.0 onnxruntime==1.31.1; then
+        touch "$kserve/made"
+    else
+        rm -rf "$kserve"
+        echo "not installed, so its tests are skipped: kserve" >&2
+    fi
+fi
+
 missing=""
 wanted="storescu:dcmtk Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
 [ "${1:-}" != viewer ] || wanted="$wanted chromium:chromium npm:npm"

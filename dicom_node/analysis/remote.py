@@ -188,7 +188,7 @@ class RemoteNetwork:
         said = f"answers {reply.status}{_words(reply)}"
         if reply.status >= 500 or reply.status < 400 or reply.status in _COME_AGAIN:
             return self._unavailable(f" {said}")
-        return self._invalid(said)
+        return InferenceInvalid(f"model {self._model} on {self._remote.url} {said}; look at its log")
 
 
 def _words(reply: Reply) -> str:

@@ -44,10 +44,16 @@ def write_spot_bundle(
     contrasts: tuple[str, ...] = ("FLAIR",),
     planes: tuple[str, ...] = ("AXIAL",),
     label: str = "tumour",
+    middle: float = 0.7,
 ) -> Path:
-    """Write a bundle whose detector sees the brightest pixel and whose segmenter sees bright pixels."""
+    """Write a bundle whose detector sees the brightest pixel and whose segmenter sees bright pixels.
+
+    Parameters
+    ----------
+    middle : where a pixel's probability is a half
+    """
     folder.mkdir(parents=True)
-    constants = {"middle": 0.7, "slope": 40.0}
+    constants = {"middle": middle, "slope": 40.0}
     detector = _model(
         [
             helper.make_node("ReduceMax", ["image"], ["top"], axes=[1, 2], keepdims=0),
