@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.deliver.send import send_each
+from dicom_node.deliver.send import Otherwise, all_choices, send_each
 from dicom_node.errors import ConfigurationError, DeliveryRefused, DestinationUnavailable, PermanentError
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.settings import DestinationTLS
@@ -56,7 +56,10 @@ class Peer:
 
 
 def send_files(
-    peer: Peer, paths: Sequence[Path], instead: Mapping[Path, Sequence[Path]] = MappingProxyType({})
+    peer: Peer,
+    paths: Sequence[Path],
+    instead: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
+    otherwise: Otherwise | None = None,
 ) -> Iterator[Path]:
     """Send files in order over one association and yield what the peer has stored, one by one.
 
@@ -65,6 +68,7 @@ def send_files(
     Parameters
     ----------
     instead : for a file whose SOP class the peer does not take, the same in other classes, in order
+    otherwise : in place of all where the peer does not take the first file
 
     Raises
     ------
@@ -77,10 +81,9 @@ def send_files(
     PermanentError
         A path is no DICOM file.
     """
-    others = [other for path in paths for other in instead.get(path, ())]
-    association = associate(peer, _contexts([*paths, *others]))
+    association = associate(peer, _contexts(all_choices(paths, instead, otherwise)))
     try:
-        yield from send_each(lambda path: _send_one(association, peer, path), paths, instead)
+        yield from send_each(lambda path: _send_one(association, peer, path), paths, instead, otherwise)
         association.release()
     finally:
         if association.is_established:  # it did not go well: a release would say that it did

@@ -7,17 +7,22 @@ from pathlib import Path
 
 from dicom_node.deliver import stow
 from dicom_node.deliver.cstore import Peer, echo, send_files
+from dicom_node.deliver.send import Otherwise
 from dicom_node.settings import AnyDestination, Destination, WebDestination
 
 
 def send_to(
-    destination: AnyDestination, paths: Sequence[Path], instead: Mapping[Path, Sequence[Path]]
+    destination: AnyDestination,
+    paths: Sequence[Path],
+    instead: Mapping[Path, Sequence[Path]],
+    otherwise: Otherwise | None = None,
 ) -> Iterator[Path]:
     """Send files in order and yield what was stored, one by one.
 
     Parameters
     ----------
     instead : for a file that is refused, the same in other SOP classes, in order
+    otherwise : in place of all where the first file is refused
 
     Raises
     ------
@@ -26,9 +31,11 @@ def send_to(
     PermanentError
         Some files will never be taken; the others were sent, unless it takes none.
     """
+    if not paths:
+        return iter(())
     if isinstance(destination, WebDestination):
-        return stow.store(destination, paths, instead)
-    return send_files(peer_of(destination), paths, instead)
+        return stow.store(destination, paths, instead, otherwise)
+    return send_files(peer_of(destination), paths, instead, otherwise)
 
 
 def check(destination: AnyDestination) -> None:

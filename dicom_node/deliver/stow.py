@@ -19,7 +19,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
-from dicom_node.deliver.send import send_each
+from dicom_node.deliver.send import Otherwise, all_choices, send_each
 from dicom_node.deliver.web import Answer, ask
 from dicom_node.errors import ConfigurationError, DeliveryRefused, DestinationUnavailable, PermanentError
 from dicom_node.settings import WebDestination
@@ -55,12 +55,14 @@ def store(
     destination: WebDestination,
     paths: Sequence[Path],
     instead: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
+    otherwise: Otherwise | None = None,
 ) -> Iterator[Path]:
     """Send files in order and yield what the server has stored, one by one.
 
     Parameters
     ----------
     instead : for a file that the server refuses, the same in other SOP classes, in order
+    otherwise : in place of all where the server refuses the first file
 
     Raises
     ------
@@ -74,10 +76,9 @@ def store(
     PermanentError
         A path is no DICOM file.
     """
-    for path in paths:
-        for choice in (path, *instead.get(path, ())):
-            _instance(choice)  # nothing is sent when one of them is no DICOM file
-    yield from send_each(lambda path: _store_one(destination, _instance(path)), paths, instead)
+    for choice in all_choices(paths, instead, otherwise):
+        _instance(choice)  # nothing is sent when one of them is no DICOM file
+    yield from send_each(lambda path: _store_one(destination, _instance(path)), paths, instead, otherwise)
 
 
 def check(destination: WebDestination) -> None:

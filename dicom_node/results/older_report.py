@@ -6,7 +6,9 @@ relationships are by value, which Enhanced SR (PS3.3 A.35.2) allows too.
 
 from __future__ import annotations
 
-from pydicom import dcmread
+from collections.abc import Callable
+
+from pydicom import Dataset, dcmread
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_node.durable import flush_folder
@@ -18,7 +20,7 @@ from dicom_node.results.result_set import Kind, ResultObject
 OLDER_CLASSES = (ComprehensiveSRStorage, EnhancedSRStorage)
 """To be tried in this order."""
 
-_NAMES = {ComprehensiveSRStorage: "sr-comprehensive.dcm", EnhancedSRStorage: "sr-enhanced.dcm"}
+_NAMES = {ComprehensiveSRStorage: "comprehensive", EnhancedSRStorage: "enhanced"}
 
 
 @any_character_set()
@@ -40,10 +42,33 @@ def make_older_report(report: ResultObject, sop_class_uid: str) -> ResultObject:
     dataset = dcmread(report.path)
     dataset.SOPClassUID = sop_class_uid
     # another class is another instance (PS3.5 9.1)
-    dataset.SOPInstanceUID = hashed_uid(report.sop_instance_uid, sop_class_uid)
+    return write_form(
+        dataset, report, _NAMES[dataset.SOPClassUID], lambda uid: hashed_uid(uid, sop_class_uid)
+    )
+
+
+def write_form(
+    dataset: Dataset, report: ResultObject, name: str, rename: Callable[[str], str]
+) -> ResultObject:
+    """Write a changed copy of a report beside it, as an instance of its own.
+
+    A destination that gets this form of a report got it of the report's predecessor too, so that
+    it is named in its place.
+
+    Parameters
+    ----------
+    name : added to that of the file
+    rename : gives the SOP Instance UID of this form for that of the original
+    """
+    dataset.SOPInstanceUID = rename(report.sop_instance_uid)
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    path = report.path.with_name(_NAMES[dataset.SOPClassUID])
+    for study in dataset.get("PredecessorDocumentsSequence", ()):
+        for series in study.ReferencedSeriesSequence:
+            for reference in series.ReferencedSOPSequence:
+                reference.ReferencedSOPClassUID = dataset.SOPClassUID
+                reference.ReferencedSOPInstanceUID = rename(reference.ReferencedSOPInstanceUID)
+    path = report.path.with_name(f"{report.path.stem}-{name}.dcm")
     part = path.with_name(f"{path.name}.part")
     write_durably(dataset, part)
     part.replace(path)

@@ -99,6 +99,7 @@ class Pipeline(Section):
         neighbours, or all
     minimum_lesion_ml : smaller regions are not reported
     maximum_slices : a larger series gets a failed report
+    outputs : kinds of objects; a Parametric Map (``pm``) and key images (``kos``) only when asked for
     """
 
     name: Name

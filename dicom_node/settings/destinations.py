@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_node.results.result_set import Kind
 from dicom_node.settings.fields import (
     AETitle,
     Name,
@@ -57,9 +58,11 @@ class Outgoing(Section):
     timeout_s : for connecting and for each answer
     retry_first_s, retry_longest_s : exponential backoff with jitter
     retry_for_hours, retry_attempts : after either the delivery has failed; 0 attempts: any number
+    outputs : kinds of objects that it gets, of those that a pipeline makes; all unless set
     """
 
     name: Name
+    outputs: Annotated[tuple[Kind, ...], Field(min_length=1)] | None = None
     timeout_s: PositiveFloat = 30.0
     retry_first_s: PositiveFloat = 2.0
     retry_longest_s: PositiveFloat = 300.0

@@ -34,7 +34,7 @@ from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.settings import Settings
 from dicom_node.workflow.engine import RECOVERIES, DurableEngine, Ended
 from dicom_node.workflow.ledger import OPEN, Delivery, Entry, Ledger, Sent, State
-from dicom_node.workflow.series_job import pack
+from dicom_node.workflow.parcel import pack
 from dicom_node.workflow.summary import FILE_NAME
 from dicom_node.workflow.worked import Outcome
 
@@ -60,12 +60,21 @@ class Repair:
     def use(self, settings: Settings) -> None:
         """Mend by these pipelines and destinations from now on."""
         self._pipelines = {pipeline.name: pipeline for pipeline in settings.pipelines}
-        self._destinations = {destination.name for destination in settings.destinations}
+        self._destinations = {destination.name: destination for destination in settings.destinations}
 
-    def at_start(self) -> None:
-        """Mend all; nothing else works on the book but the workflows that were recovered."""
+    def at_start(self, *, at_once: bool = True) -> None:
+        """Mend all.
+
+        Parameters
+        ----------
+        at_once : nothing else works on the book but the workflows that were recovered; otherwise, other
+            processes do, and what seems to be left behind may be just between book and workflow
+        """
         self._enter_lost_results()
         self._give_up_on_unknown_destinations()
+        if not at_once:
+            self.while_running()
+            return
         for entry, delivery in self._left_behind():
             self._mend(entry, delivery)
 
@@ -128,8 +137,9 @@ class Repair:
                     _tell(entry, delivery, why)
 
     def _enter_lost_results(self) -> None:
-        known = self._ledger.job_ids()
-        for path in sorted(self._folder.glob(f"*/*/{FILE_NAME}")):
+        there = sorted(self._folder.glob(f"*/*/{FILE_NAME}"))
+        known = self._ledger.job_ids()  # after the files: another process may just have made one
+        for path in there:
             series_instance_uid, name = path.parts[-3:-1]
             job_id = f"{series_instance_uid}-{name}"
             if job_id in known:
@@ -146,17 +156,18 @@ class Repair:
             raise TypeError("result.json")
         made = [_object(Kind(each["kind"]), folder / each["file"]) for each in objects]
         pipeline = self._pipelines.get(str(summary["pipeline"]))
-        destinations = pipeline.destinations if pipeline else ()
+        destinations = [self._destinations[name] for name in pipeline.destinations] if pipeline else []
+        parcels = pack(made, pipeline.outputs, destinations) if pipeline else {}
         uid = str(summary["series_instance_uid"])
         self._ledger.open_job(job_id, uid, int(job["instances"]), version=int(job["version"]))
         self._ledger.update(
             job_id,
-            State.SENDING if destinations else State.DONE,
+            State.SENDING if parcels else State.DONE,
             outcome=Outcome(str(summary["outcome"])),
             detail=str(summary["detail"]),
             pipeline=pipeline.name if pipeline else None,
             folder=folder,
-            parcels=dict.fromkeys(destinations, pack(made)),
+            parcels=parcels,
         )
         entry = self._ledger.entry(job_id)
         for delivery in entry.deliveries if entry else ():

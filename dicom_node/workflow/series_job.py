@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,17 +22,15 @@ from typing import TypedDict
 import structlog
 
 from dicom_node import events
-from dicom_node.deliver.destination import send_to
 from dicom_node.errors import Cancelled, ConfigurationError, NodeError, is_transient, reason, remedy
 from dicom_node.receive.completion import CompleteSeries
 from dicom_node.results.files import read_predecessor
-from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
-from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.series.selection import Verdict
 from dicom_node.settings import Settings
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
+from dicom_node.workflow.parcel import Parcel, pack, send
 from dicom_node.workflow.retry import OF_A_JOB, Policy
 from dicom_node.workflow.stations import Stations, Task
 from dicom_node.workflow.transactions import Kept, kept_of
@@ -55,13 +53,6 @@ class Job(TypedDict):
     called_ae_title: str
     paths: list[str]
     folder: str
-
-
-class Parcel(TypedDict):
-    """Files on their way to one destination."""
-
-    paths: list[str]
-    older: list[list[str]]  # for each path, the same in older SOP classes
 
 
 class Errand(TypedDict):
@@ -284,15 +275,16 @@ class SeriesJob:
         made = events.Worked(job["job_id"], pipeline.name, worked.outcome, worked.error, worked.timings_s)
         self._tell_all(made)
         objects = [o for results in worked.results for o in results.objects]
-        parcel = pack(objects) if pipeline.destinations else ""
+        destinations = [self._destinations[name] for name in pipeline.destinations]
+        parcels = pack(objects, pipeline.outputs, destinations)
         return Told(
-            State.SENDING if pipeline.destinations else State.DONE,
+            State.SENDING if parcels else State.DONE,
             worked.detail,
             worked.outcome,
             remedy=worked.remedy,
             attempts=attempt,
             folder=folder,
-            parcels=dict.fromkeys(pipeline.destinations, parcel),
+            parcels=parcels,
         )
 
     def _tell(self, job: Job, told: Told) -> None:
@@ -344,10 +336,8 @@ class SeriesJob:
             self._ledger.need(errand["job_id"], ticket, name)
             if destination is None:
                 raise ConfigurationError("this destination is no longer configured")  # noqa: TRY301
-            paths = [Path(path) for path in parcel["paths"]]
-            older = [[Path(path) for path in others] for others in parcel["older"]]
-            self._tell_all(events.Sending(errand["job_id"], name, tuple(paths)))
-            sent = list(send_to(destination, paths, dict(zip(paths, older, strict=True))))
+            self._tell_all(events.Sending(errand["job_id"], name, tuple(map(Path, parcel["paths"]))))
+            sent = list(send(destination, parcel))
             stored = tuple(kept_of(path) for path in sent)
         except Cancelled as error:
             log.warning("delivery_stopped", reason=str(error))
@@ -396,13 +386,6 @@ def run_of(job_id: str) -> int:
     return int(parts[2]) if len(parts) > 2 else 1
 
 
-def pack(objects: Iterable[ResultObject]) -> str:
-    """Pack the objects of a result, as JSON; every destination and every repetition gets these files."""
-    made = list(objects)
-    older = [[str(path) for path in _in_older_classes(o)] for o in made]
-    return json.dumps(Parcel(paths=[str(o.path) for o in made], older=older))
-
-
 def _errand(entry: Entry, delivery: Delivery) -> Errand:
     return Errand(
         job_id=entry.job_id,
@@ -411,13 +394,6 @@ def _errand(entry: Entry, delivery: Delivery) -> Errand:
         priority=entry.priority,
         parcel=json.loads(delivery.parcel),
     )
-
-
-def _in_older_classes(made: ResultObject) -> list[Path]:
-    """Write a report for destinations that refuse its class."""
-    if made.kind is not Kind.SR:
-        return []
-    return [make_older_report(made, sop_class_uid).path for sop_class_uid in OLDER_CLASSES]
 
 
 def _now() -> str:
