@@ -19,6 +19,7 @@ from pynetdicom import AE
 
 from dicom_node.events import AssociationClosed, AssociationOpened, AssociationRejected, Tell, TLSRefused
 from dicom_node.receive.admission import Load, admit
+from dicom_node.receive.channel import Channel
 from dicom_node.receive.contexts import supported_contexts
 from dicom_node.receive.datapath import DataPath
 from dicom_node.receive.event_report import EventReport
@@ -129,7 +130,8 @@ class Connection:
         self._upper_layer = UpperLayer(
             service.ae, self._socket, self._peer, self._local, supported_contexts()
         )
-        self._reader = PDUReader(self._socket, settings.maximum_pdu, settings.pdu_timeout_s)
+        self._channel = Channel(self._socket, settings.pdu_timeout_s)
+        self._reader = PDUReader(self._channel, settings.maximum_pdu, settings.pdu_timeout_s)
         try:
             titles = self._open()
             if titles is not None:
@@ -172,7 +174,6 @@ class Connection:
             raise
         if kind != A_ASSOCIATE_RQ:
             raise ProtocolError("the first PDU is no A-ASSOCIATE-RQ")
-        self._socket.settimeout(self._settings.pdu_timeout_s)
         titles = self._upper_layer.request(bytes(pdu))
         if titles is None:
             return None
@@ -218,7 +219,7 @@ class Connection:
             self.id,
             maximum_object_bytes=self._settings.maximum_object_mb * _MB,
             peer_maximum_pdu=self._upper_layer.peer_maximum_pdu,
-            send=self._send,
+            send=self._channel.send,
             echo=self._upper_layer.serve_command,
             on_instance=self._service.on_instance,
             on_event_report=self._service.on_event_report,
@@ -251,19 +252,12 @@ class Connection:
         return self._upper_layer.answer_release()
 
     def _note_message(self, *, is_within: bool) -> None:
+        if is_within and self._is_within_message:  # which no drain ends
+            return
         with self._state:
-            if self._is_draining and not (is_within and self._is_within_message):
+            if self._is_draining:
                 raise Overdue("the receiver is stopping")
             self._is_within_message = is_within
-
-    def _send(self, encoded: bytes) -> None:
-        self._socket.settimeout(self._settings.pdu_timeout_s)
-        try:
-            self._socket.sendall(encoded)
-        except TimeoutError:
-            raise Overdue("the peer does not read its answer") from None
-        except OSError:
-            raise ConnectionLost("the connection was reset") from None
 
     def _await_close(self) -> None:
         """Give the peer time to read the last PDU: closing first could destroy it on its way."""

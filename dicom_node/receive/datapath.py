@@ -35,6 +35,8 @@ _PDV = struct.Struct(">LBB")
 _IS_COMMAND, _IS_LAST = 0x01, 0x02
 # Command sets have a few hundred bytes
 _LONGEST_COMMAND_BYTES = 16384
+# As plain strings, which are compared in no time; pydicom's are not
+_STORED = frozenset(map(str, SOP_CLASSES))
 
 _log = structlog.get_logger()
 
@@ -174,7 +176,7 @@ class DataPath:
             self._titles.calling,
             self._association_id,
         )
-        if command.sop_class_uid != abstract_syntax or abstract_syntax not in SOP_CLASSES:
+        if command.sop_class_uid != abstract_syntax or abstract_syntax not in _STORED:
             wrong_class = "the SOP class is not that of the presentation context"
             self._refuse(InstanceRefused(wrong_class, Status.SOP_CLASS_NOT_SUPPORTED))
         else:

@@ -2,7 +2,9 @@
 
 A library parser decodes values lazily, so that a data set cut in two passes for a good
 one, and costs more than all the rest of a C-STORE. This walk looks at each top-level
-element's tag and length, keeps nine values, and ends exactly at the last byte or refuses.
+element's tag and length, keeps a few values, and ends exactly at the last byte or refuses.
+Pixel data that is not compressed is stepped over by its length, so that the first bytes of
+an object and their number prove it whole, and most objects need not be read back.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+import sys
 import zlib
 from dataclasses import dataclass
 
@@ -29,13 +32,15 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
+# No value that is kept comes near it
+_LONGEST_VALUE_BYTES = 1024
 # Real objects nest fewer than ten sequences; the limit keeps a crafted one off the Python stack.
 _DEEPEST = 32
 
 _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _POSITION, _ORIENTATION = 0x00200032, 0x00200037
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
-_KEPT = frozenset(
+_WANTED = frozenset(
     {
         _SOP_CLASS,
         _SOP_INSTANCE,
@@ -48,12 +53,18 @@ _KEPT = frozenset(
         _ROWS,
         _COLUMNS,
         _BITS,
+        _PIXEL_DATA,
     }
 )
 
 # PS3.5 7.1.2: these have a 32-bit length after two reserved bytes, all others a 16-bit one.
 _LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+
+# As plain strings: each comparison with pydicom's UID costs as much as five elements of the walk
+_IMPLICIT, _EXPLICIT = str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian)
+_BIG_ENDIAN, _DEFLATED = str(ExplicitVRBigEndian), str(DeflatedExplicitVRLittleEndian)
+_NATIVE = (_EXPLICIT, _IMPLICIT, _BIG_ENDIAN)
 
 Vector = tuple[float, ...]
 # Deflated images are read in memory, one for each association: no MR image comes near it
@@ -106,22 +117,42 @@ def read_header(data: Buffer, transfer_syntax_uid: str, maximum_bytes: int) -> H
     InstanceRefused
         The data set cannot be parsed, is cut short, or lacks a mandatory value.
     """
-    encoding = transfer_syntax_uid
-    if encoding == DeflatedExplicitVRLittleEndian:
-        data, encoding = (
-            _inflate(data, min(maximum_bytes, _LONGEST_INFLATED_BYTES)),
-            str(ExplicitVRLittleEndian),
-        )
-    walk = _Walk(
-        data,
-        explicit=encoding != ImplicitVRLittleEndian,
-        order=">" if encoding == ExplicitVRBigEndian else "<",
-        encapsulated=encoding not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian),
-    )
+    if transfer_syntax_uid == _DEFLATED:
+        data = _inflate(data, min(maximum_bytes, _LONGEST_INFLATED_BYTES))
+        transfer_syntax_uid = _EXPLICIT
     try:
-        values = walk.data_set()
+        values, _ = _walk(data, transfer_syntax_uid, len(data)).data_set()
     except struct.error:
         raise _cut_short() from None
+    return _header(values)
+
+
+def header_at_start(start: Buffer, transfer_syntax_uid: str) -> tuple[Header, int] | None:
+    """Read a header from the first bytes of a data set whose pixel data is not compressed.
+
+    Returns the header, and how many bytes the data set has if the pixel data is the last of it.
+    None where these bytes do not tell: then `read_header` must judge the whole.
+    """
+    if transfer_syntax_uid not in _NATIVE:
+        return None
+    try:
+        values, length = _walk(start, transfer_syntax_uid, sys.maxsize).data_set(to_pixels=True)
+        return _header(values), length
+    except (struct.error, InstanceRefused):
+        return None
+
+
+def _walk(data: Buffer, encoding: str, length: int) -> _Walk:
+    return _Walk(
+        data,
+        length,
+        explicit=encoding != _IMPLICIT,
+        order=">" if encoding == _BIG_ENDIAN else "<",
+        encapsulated=encoding not in _NATIVE,
+    )
+
+
+def _header(values: dict[int, bytes]) -> Header:
     return Header(
         _uid(values, _SOP_CLASS, "SOP Class UID"),
         _uid(values, _SOP_INSTANCE, "SOP Instance UID"),
@@ -135,9 +166,9 @@ def read_header(data: Buffer, transfer_syntax_uid: str, maximum_bytes: int) -> H
 class _Walk:
     """One pass over an encoded data set (PS3.5 7.1, 7.5, A.4)."""
 
-    def __init__(self, data: Buffer, *, explicit: bool, order: str, encapsulated: bool) -> None:
+    def __init__(self, data: Buffer, length: int, *, explicit: bool, order: str, encapsulated: bool) -> None:
         self._data = data
-        self._end = len(data)
+        self._end = length
         self._explicit = explicit
         self._encapsulated = encapsulated
         self._order = order
@@ -145,23 +176,49 @@ class _Walk:
         self._tag_and_length = struct.Struct(order + "HHL").unpack_from
         self._length = struct.Struct(order + "L").unpack_from
 
-    def data_set(self) -> dict[int, bytes]:
-        """Return the kept values; the walk must end with the last byte of the data."""
+    def data_set(self, *, to_pixels: bool = False) -> tuple[dict[int, bytes], int]:
+        """Return the kept values, and where the walk ended.
+
+        It ends with the last byte of the data, or with the pixel data, by its length.
+
+        Raises
+        ------
+        struct.error
+            The data ends before the walk does.
+        """
         values: dict[int, bytes] = {}
+        data, end, explicit, short = self._data, self._end, self._explicit, self._short
         position, has_pixels = 0, False
-        while position < self._end:
-            tag, length, start, vr = self._element(position)
-            if tag == _PIXEL_DATA:
-                self._check_pixels(length, start, values)
-                has_pixels = True
-            if tag in _KEPT and length <= 1024:
-                values[tag] = bytes(self._data[start : start + length])
-            position = self._after(tag, length, start, vr, 0)
-            if position > self._end:
-                raise _cut_short()
+        while position < end:
+            # Nearly all elements are such; the rest goes the long way
+            if explicit:
+                group, element, vr, length = short(data, position)
+                tag, start = group << 16 | element, position + 8
+            if not explicit or vr not in _SHORT_VR:
+                tag, length, start, vr = self._element(position)
+            position = start + length if length != _UNDEFINED else self._after(tag, length, start, vr, 0)
+            if tag not in _WANTED:
+                continue
+            if tag != _PIXEL_DATA:
+                values[tag] = self._value(start, length)
+                continue
+            self._check_pixels(length, start, values)
+            if to_pixels:
+                return values, position
+            has_pixels = True
+        if position > end:
+            raise _cut_short()
         if not has_pixels:
             raise InstanceRefused("the data set has no pixel data", Status.CANNOT_UNDERSTAND)
-        return values
+        return values, position
+
+    def _value(self, start: int, length: int) -> bytes:
+        if length > _LONGEST_VALUE_BYTES:
+            return b""
+        value = bytes(self._data[start : start + length])
+        if len(value) < length:
+            raise struct.error
+        return value
 
     def _element(self, position: int) -> tuple[int, int, int, bytes]:
         """Return tag, value length, value start and VR (empty where none is encoded)."""
@@ -184,7 +241,7 @@ class _Walk:
             return self._after_fragments(start)
         if vr == b"UN":
             # PS3.5 6.2.2: an unknown VR of undefined length is a sequence in implicit little endian
-            inner = _Walk(self._data, explicit=False, order="<", encapsulated=False)
+            inner = _Walk(self._data, self._end, explicit=False, order="<", encapsulated=False)
             return inner._after_items(start, depth + 1)
         if vr in (b"SQ", b""):
             return self._after_items(start, depth + 1)
@@ -232,7 +289,7 @@ class _Walk:
         if self._encapsulated:
             return
         sizes = [self._unsigned(values.get(tag)) for tag in (_ROWS, _COLUMNS, _SAMPLES, _BITS)]
-        frames = _numbers(values.get(_FRAMES, b"1"), 1)
+        frames = _numbers(values[_FRAMES], 1) if _FRAMES in values else (1.0,)
         if 0 in sizes or frames is None or frames[0] < 1:
             raise InstanceRefused("the image has no size", Status.CANNOT_UNDERSTAND)
         rows, columns, samples, bits = sizes
@@ -276,7 +333,7 @@ def _numbers(value: bytes | None, count: int) -> Vector | None:
     if value is None:
         return None
     try:
-        numbers = tuple(float(part) for part in value.decode("ascii").rstrip("\0 ").split("\\"))
+        numbers = tuple(map(float, value.decode("ascii").rstrip("\0 ").split("\\")))
     except ValueError:
         return None
-    return numbers if len(numbers) == count and all(abs(n) < 1e9 for n in numbers) else None
+    return numbers if len(numbers) == count and all(abs(number) < 1e9 for number in numbers) else None

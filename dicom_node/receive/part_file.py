@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 import structlog
 
 from dicom_node.errors import InstanceRefused, StorageExhausted
-from dicom_node.receive.header import Header, read_header
+from dicom_node.receive.header import Header, header_at_start, read_header
 from dicom_node.receive.instance import Incoming, StoredInstance
 from dicom_node.receive.part10 import AETitles, data_set_offset, file_meta
 from dicom_node.receive.status import Status
@@ -49,23 +49,11 @@ class PartFile:
         self._path = path
         self._maximum_bytes = maximum_bytes
         self._bytes = 0
-        with storage_errors_told():
+        self._has_begun = False
+        self._glance: tuple[Header, int] | None = None
+        with STORAGE_ERRORS_TOLD:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._is_open = True
-
-    def write_meta(self) -> None:
-        """Write everything before the data set."""
-        incoming = self._incoming
-        titles = AETitles(incoming.called_ae_title, incoming.calling_ae_title)
-        try:
-            self._append(
-                file_meta(
-                    incoming.sop_class_uid, incoming.sop_instance_uid, incoming.transfer_syntax_uid, titles
-                )
-            )
-        except BaseException:
-            self.discard()
-            raise
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Append to the data set.
@@ -82,7 +70,12 @@ class PartFile:
             raise InstanceRefused(
                 "the data set is larger than receive.maximum_object_mb", Status.OUT_OF_RESOURCES
             )
-        self._append(fragment)
+        if self._has_begun:
+            self._append(fragment)
+        else:
+            self._has_begun = True
+            self._append(self._meta(), fragment)
+            self._glance = header_at_start(fragment, self._incoming.transfer_syntax_uid)
 
     def commit(self) -> StoredInstance:
         """Prove the data set whole, make it durable, and give it its name.
@@ -99,7 +92,7 @@ class PartFile:
         except InstanceRefused:
             self.discard()
             raise
-        with storage_errors_told():
+        with STORAGE_ERRORS_TOLD:
             os.fdatasync(self._descriptor)
             place, is_new = self._take_in(self._path, self._descriptor, header)
         self._close()
@@ -135,23 +128,25 @@ class PartFile:
         self._is_open = False
         os.close(self._descriptor)
 
-    def _append(self, data: bytes | memoryview) -> None:
-        with storage_errors_told():
-            written = os.write(self._descriptor, data)
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
+    def _meta(self) -> bytes:
+        incoming = self._incoming
+        titles = AETitles(incoming.called_ae_title, incoming.calling_ae_title)
+        return file_meta(
+            incoming.sop_class_uid, incoming.sop_instance_uid, incoming.transfer_syntax_uid, titles
+        )
+
+    def _append(self, *pieces: bytes | memoryview) -> None:
+        with STORAGE_ERRORS_TOLD:
+            written = os.writev(self._descriptor, pieces)
+            if written < sum(map(len, pieces)):
+                rest = memoryview(b"".join(pieces))[written:]
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
 
     def _read_header(self) -> Header:
-        offset = data_set_offset(self._descriptor)
-        if os.fstat(self._descriptor).st_size <= offset:
-            raise InstanceRefused("the data set is empty", Status.CANNOT_UNDERSTAND)
-        syntax = self._incoming.transfer_syntax_uid
-        with (
-            mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as file,
-            memoryview(file) as whole,
-            whole[offset:] as data,
-        ):
-            header = read_header(data, syntax, self._maximum_bytes)
+        header, length = self._glance or (None, 0)
+        if header is None or length != self._bytes:
+            header = self._read_header_of_file()
         if header.sop_class_uid != self._incoming.sop_class_uid:
             raise InstanceRefused(
                 "the data set is of another SOP class than the request",
@@ -161,13 +156,29 @@ class PartFile:
             raise InstanceRefused("the data set is another instance than the request's", Status.UIDS_DISAGREE)
         return header
 
+    def _read_header_of_file(self) -> Header:
+        size = os.fstat(self._descriptor).st_size
+        if not size or size <= (offset := data_set_offset(self._descriptor)):
+            raise InstanceRefused("the data set is empty", Status.CANNOT_UNDERSTAND)
+        with (
+            mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as file,
+            memoryview(file) as whole,
+            whole[offset:] as data,
+        ):
+            return read_header(data, self._incoming.transfer_syntax_uid, self._maximum_bytes)
 
-@contextlib.contextmanager
-def storage_errors_told() -> Iterator[None]:
-    """Turn a full disk or quota into the node's own error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
+
+class _StorageErrorsTold:
+    """Turns a full disk or quota into the node's own error; a class, as it is entered for each fragment."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise StorageExhausted("the spool's file system is full") from None
-        raise
+
+
+STORAGE_ERRORS_TOLD = _StorageErrorsTold()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 
-from dicom_node.receive.protocol import ConnectionLost, Overdue, ProtocolError
+from dicom_node.receive.channel import Channel
+from dicom_node.receive.protocol import Overdue, ProtocolError
 
 # An A-ASSOCIATE-RQ with 128 contexts of many transfer syntaxes and a SAML assertion fits
 LONGEST_OPENING_BYTES = 1 << 18
@@ -18,7 +18,7 @@ class PDUReader:
 
     Parameters
     ----------
-    connection : socket.socket
+    channel : Channel
     maximum_pdu : int
         The longest variable field of a P-DATA-TF, in bytes.
     pdu_timeout_s : float
@@ -26,8 +26,8 @@ class PDUReader:
         put it off.
     """
 
-    def __init__(self, connection: socket.socket, maximum_pdu: int, pdu_timeout_s: float) -> None:
-        self._connection = connection
+    def __init__(self, channel: Channel, maximum_pdu: int, pdu_timeout_s: float) -> None:
+        self._channel = channel
         self._pdu_timeout_s = pdu_timeout_s
         longest = max(LONGEST_OPENING_BYTES, maximum_pdu) + _HEADER.size
         # Room for two, so that the start of the next PDU seldom has to be moved
@@ -74,24 +74,13 @@ class PDUReader:
             if have and deadline is None:
                 deadline = time.monotonic() + self._pdu_timeout_s
             self._make_room(wanted)
-            self._fill(idle_timeout_s if deadline is None else deadline - time.monotonic())
+            timeout_s = idle_timeout_s if deadline is None else deadline - time.monotonic()
+            if timeout_s <= 0:
+                raise Overdue("a PDU did not arrive within receive.pdu_timeout_s")
+            self._stop += self._channel.receive_into(self._buffer[self._stop :], timeout_s)
 
     def _make_room(self, wanted: int) -> None:
         have = self._stop - self._start
         if self._start and (not have or self._start + wanted > len(self._buffer)):
             self._buffer[:have] = self._buffer[self._start : self._stop]
             self._start, self._stop = 0, have
-
-    def _fill(self, timeout_s: float) -> None:
-        if timeout_s <= 0:
-            raise Overdue("a PDU did not arrive within receive.pdu_timeout_s")
-        try:
-            self._connection.settimeout(timeout_s)
-            count = self._connection.recv_into(self._buffer[self._stop :])
-        except TimeoutError:
-            raise Overdue("the peer was silent for too long") from None
-        except OSError:
-            raise ConnectionLost("the connection was reset") from None
-        if not count:
-            raise ConnectionLost("the peer closed the connection")
-        self._stop += count

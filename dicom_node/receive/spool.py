@@ -4,6 +4,7 @@
 
     folder/
       incoming/<n>.part                                   being received, or empty
+      incoming/<receiver>/<n>.part                        the same, where several share the folder
       series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     received, durable
       series/<SeriesInstanceUID>/<SOPInstanceUID>.conflict-<digest>
       deleted/<SeriesInstanceUID>                         which instances were there and are no more
@@ -28,7 +29,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.receive.header import Header, is_uid
 from dicom_node.receive.instance import Incoming
 from dicom_node.receive.part10 import AETitles, data_set_offset, read_file_meta, read_titles
-from dicom_node.receive.part_file import PartFile, storage_errors_told
+from dicom_node.receive.part_file import STORAGE_ERRORS_TOLD, PartFile
 from dicom_node.receive.part_names import PartNames
 from dicom_node.receive.status import Status
 
@@ -61,15 +62,21 @@ class Spool:
     Parameters
     ----------
     folder : Path
-        Made if it is not there; one process at a time receives into it.
+        Made if it is not there; one process at a time receives into it, unless each has a name.
     minimum_free_mb : int
         Below it nothing more is taken in.
     maximum_object_mb : int
         A larger data set is refused.
+    receiver : str
+        Name of this process among several that receive into the folder; empty when it is alone.
     """
 
-    def __init__(self, folder: Path, minimum_free_mb: int, maximum_object_mb: int = 2048) -> None:
-        self._incoming = folder / "incoming"
+    def __init__(
+        self, folder: Path, minimum_free_mb: int, maximum_object_mb: int = 2048, receiver: str = ""
+    ) -> None:
+        self._incoming_of_all = folder / "incoming"
+        self._incoming = self._incoming_of_all / receiver
+        self._is_shared = bool(receiver)
         self._series = folder / "series"
         self._deleted = folder / "deleted"
         self._minimum_free_bytes = minimum_free_mb * _MB
@@ -78,11 +85,12 @@ class Spool:
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
-        for path in (self._incoming, self._series, self._deleted):
+        for path in (self._incoming_of_all, self._incoming, self._series, self._deleted):
             if not path.exists():
                 path.mkdir(exist_ok=True)
                 hand_over(path)
         flush_folder(folder)
+        flush_folder(self._incoming_of_all)
         self._names = PartNames(self._incoming)
 
     def has_room(self) -> bool:
@@ -98,15 +106,27 @@ class Spool:
     def sweep(self) -> int:
         """Take in whole part files of an earlier process and remove the others.
 
-        To be called before anything is received. Returns how many instances were taken in.
+        To be called before anything is received. Of several receivers each sweeps what has its own name, and
+        what is nobody's. Returns how many instances were taken in.
 
         Raises
         ------
         StorageExhausted
             There is no room even to move a file; none was removed for that.
         """
+        if not self._is_shared:
+            return self._sweep(self._incoming.glob("**/*.part"))
+        return self._sweep(
+            itertools.chain(*(f.glob("*.part") for f in (self._incoming_of_all, self._incoming)))
+        )
+
+    def sweep_after(self, receiver: str) -> int:
+        """Do the same for another receiver, which is gone and does not come back meanwhile."""
+        return self._sweep((self._incoming_of_all / receiver).glob("*.part"))
+
+    def _sweep(self, parts: Iterable[Path]) -> int:
         taken_in = removed = 0
-        for path in list(self._incoming.glob("*.part")):
+        for path in list(parts):
             if path.stat().st_size == 0:
                 path.unlink()
                 continue
@@ -205,11 +225,9 @@ class Spool:
             raise InstanceRefused("the SOP Instance UID is not a UID", Status.INVALID_OBJECT_INSTANCE)
         if not self.has_room():
             raise StorageExhausted("the spool's file system is below receive.minimum_free_mb")
-        with storage_errors_told():
+        with STORAGE_ERRORS_TOLD:
             path = self._names.take()
-        part = PartFile(incoming, path, self._maximum_bytes, self._take_in)
-        part.write_meta()
-        return part
+        return PartFile(incoming, path, self._maximum_bytes, self._take_in)
 
     def _tell(self, has_room: bool, **free: int) -> None:
         now, told_at = time.monotonic(), self._low_told_at
@@ -261,28 +279,42 @@ class Spool:
         folder = self._folder(header.series_instance_uid)
         place = folder / f"{header.sop_instance_uid}.dcm"
         with self._naming:
-            is_new = not place.exists()
-            if is_new:
-                _move(part, place)
+            is_new = self._take_name(part, place)
         if not is_new and not _same_data_set(descriptor, place):
             # Named by its content, so that the same conflict sent ten times is kept once
             place = folder / f"{header.sop_instance_uid}.conflict-{_digest(descriptor)}"
             with self._naming:
-                is_new = not place.exists()
-                if is_new:
-                    _move(part, place)
+                is_new = self._take_name(part, place)
         if not is_new:
             part.unlink()
         return place, is_new
 
+    def _take_name(self, part: Path, place: Path) -> bool:
+        """Move a file to its place; False when another has it."""
+        if place.exists():
+            return False
+        if not self._is_shared:
+            _move(part, place)
+            return True
+        try:  # another host may take the same name at the same moment: a link never replaces
+            _try_to_name(lambda: place.hardlink_to(part), place)
+        except FileExistsError:
+            return False
+        part.unlink()
+        return True
+
 
 def _move(part: Path, place: Path) -> None:
+    _try_to_name(lambda: part.rename(place), place)
+
+
+def _try_to_name(name: Callable[[], object], place: Path) -> None:
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):
-            part.rename(place)
+            name()
             return
         place.parent.mkdir(exist_ok=True)  # the first of its series, or the first after it was deleted
-    part.rename(place)
+    name()
 
 
 def _data_set(descriptor: int) -> Iterator[bytes]:

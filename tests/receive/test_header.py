@@ -1,5 +1,5 @@
 """Covers: the walk over a data set: what it keeps, and that it refuses what is cut short, in
-every encoding and at every length; deflate bombs; nesting.
+every encoding and at every length; what the first bytes tell; deflate bombs; nesting.
 Does not cover: whether the pixel data can be decoded (tests of the series station do).
 """
 
@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import InstanceRefused
 from dicom_node.receive.contexts import TRANSFER_SYNTAXES
-from dicom_node.receive.header import is_uid, read_header
+from dicom_node.receive.header import header_at_start, is_uid, read_header
 from dicom_node.receive.status import Status
 from tests.receive.images import SERIES, STUDY, encode, mr_image
 
@@ -64,6 +64,34 @@ def test_a_deflated_data_set_may_not_grow_beyond_the_limit():
         read_header(encoded, DeflatedExplicitVRLittleEndian, 10_000)
 
     assert refused.value.status == Status.OUT_OF_RESOURCES
+
+
+@pytest.mark.parametrize("syntax", SMALL, ids=lambda uid: uid.keyword)
+def test_the_first_bytes_tell_header_and_length_once_they_reach_the_pixels_or_else_nothing(syntax):
+    encoded = SMALL[syntax]
+    pixels = 2 * 4 * 4
+    for length in range(len(encoded) + 1):
+        told = header_at_start(encoded[:length], syntax)
+        if syntax in NATIVE and length >= len(encoded) - pixels:
+            assert told == (read_header(encoded, syntax, LIMIT), len(encoded))
+        else:
+            assert told is None
+
+
+def test_what_comes_after_the_pixels_is_not_taken_for_pixels():
+    encoded = SMALL[ExplicitVRLittleEndian]
+    padding = struct.pack("<HH2sxxL", 0xFFFC, 0xFFFC, b"OB", 4) + bytes(4)
+
+    told = header_at_start(encoded + padding, ExplicitVRLittleEndian)
+
+    assert told is not None
+    assert told[1] == len(encoded)
+    assert read_header(encoded + padding, ExplicitVRLittleEndian, LIMIT) == told[0]
+
+
+@given(noise=st.binary(max_size=400), syntax=st.sampled_from(TRANSFER_SYNTAXES))
+def test_noise_tells_nothing(noise, syntax):
+    assert header_at_start(noise, syntax) is None
 
 
 @given(noise=st.binary(max_size=400), syntax=st.sampled_from(TRANSFER_SYNTAXES))

@@ -234,14 +234,14 @@ def test_a_request_that_announces_no_data_set_is_refused(receiver):
 def test_a_full_disk_is_answered_with_out_of_resources_and_the_next_smaller_object_is_stored(
     receiver, monkeypatch
 ):
-    write = os.write
+    writev = os.writev
 
-    def full(descriptor: int, data: bytes) -> int:
-        if len(data) > 4000:
+    def full(descriptor: int, pieces: tuple[bytes, ...]) -> int:
+        if sum(map(len, pieces)) > 4000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
+        return writev(descriptor, pieces)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     running = receiver()
     large = encode(mr_image(2, size=64), ExplicitVRLittleEndian)
     with Peer(running.port) as peer:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage, RLELossless
 
 from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
@@ -55,6 +55,45 @@ def test_a_received_instance_is_a_dicom_file_with_the_data_set_as_it_came(spool,
     assert meta.MediaStorageSOPInstanceUID == f"{SERIES}.1"
     assert meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
+
+
+@pytest.mark.parametrize("lengths", [[0], [1], [0, 0, 5], [300], [900, 1]], ids=str)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless])
+def test_however_a_data_set_is_cut_into_fragments_the_file_is_the_same(spool, lengths, syntax):
+    encoded = encode(mr_image(), syntax)
+    part = spool.begin(request(syntax=syntax))
+    start = 0
+    for length in [*lengths, len(encoded)]:
+        part.write(memoryview(encoded)[start : start + length])
+        start += length
+    stored = part.commit()
+
+    assert data_set_of(stored.path) == encoded
+    assert (stored.series_instance_uid, stored.position_mm) == (SERIES, (0, 0, 3))
+
+
+def test_an_instance_goes_on_after_its_pixels_or_is_refused(spool, tmp_path):
+    encoded = encode(mr_image(), ExplicitVRLittleEndian)
+    padding = b"\xfc\xff\xfc\xffOB\0\0\x04\0\0\0" + bytes(4)
+    for rest, is_whole in ((padding, True), (padding[:-1], False), (b"\0", False)):
+        part = spool.begin(request())
+        part.write(encoded)
+        part.write(rest)
+        if is_whole:
+            assert data_set_of(part.commit().path) == encoded + padding
+        else:
+            with pytest.raises(InstanceRefused):
+                part.commit()
+    assert files(tmp_path) == [f"{SERIES}.1.dcm"]
+
+
+def test_what_the_file_system_takes_in_pieces_is_written_whole(spool, monkeypatch):
+    def a_little(descriptor: int, pieces: tuple[bytes, ...]) -> int:
+        return os.write(descriptor, b"".join(pieces)[:100])
+
+    monkeypatch.setattr(os, "writev", a_little)
+
+    assert data_set_of(put(spool).path) == encode(mr_image(), ExplicitVRLittleEndian)
 
 
 def test_the_ae_titles_survive_a_restart(spool, tmp_path):
@@ -118,12 +157,12 @@ def test_the_name_is_flushed_before_the_data_and_the_data_before_the_move(spool,
 
     noted(os, "fsync", name_of)
     noted(os, "fdatasync", name_of)
-    noted(os, "write", name_of)
+    noted(os, "writev", name_of)
     noted(Path, "rename", lambda path: path.suffix)
     put(spool)
 
     # The first move of a series is tried again once its folder is made
-    assert calls[:5] == ["fsync incoming", "write .part", "write .part", "fdatasync .part", "rename .part"]
+    assert calls[:4] == ["fsync incoming", "writev .part", "fdatasync .part", "rename .part"]
 
 
 @pytest.mark.parametrize("value", ["../../evil", "/etc/passwd", "", "1" * 65])
@@ -192,31 +231,33 @@ def test_a_data_set_over_the_limit_is_refused(spool, tmp_path):
 
 
 def test_a_disk_that_is_full_leaves_nothing_and_takes_the_next_instance(spool, tmp_path, monkeypatch):
-    write = os.write
+    writev = os.writev
 
-    def full(descriptor: int, data: bytes) -> int:
-        if len(data) > 1000:
+    def full(descriptor: int, pieces: tuple[bytes, ...]) -> int:
+        if sum(map(len, pieces)) > 1000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, data)
+        return writev(descriptor, pieces)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     part = spool.begin(request())
     with pytest.raises(StorageExhausted):
         part.write(bytes(2000))
     part.discard()
     assert files(tmp_path) == []
 
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "writev", writev)
     assert put(spool).is_new
 
 
 def test_a_disk_that_is_full_at_the_first_byte_leaves_nothing(spool, tmp_path, monkeypatch):
-    def full(_descriptor: int, _data: bytes) -> int:
+    def full(_descriptor: int, _pieces: tuple[bytes, ...]) -> int:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
+    part = spool.begin(request())
     with pytest.raises(StorageExhausted):
-        spool.begin(request())
+        part.write(b"x")
+    part.discard()
     assert files(tmp_path) == []
 
 
