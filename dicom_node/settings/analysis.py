@@ -18,6 +18,7 @@ from dicom_node.settings.fields import (
     AETitle,
     Name,
     Pattern,
+    Priority,
     Section,
     WebService,
 )
@@ -99,6 +100,7 @@ class Pipeline(Section):
         neighbours, or all
     minimum_lesion_ml : smaller regions are not reported
     maximum_slices : a larger series gets a failed report
+    priority : of its series; where their called AE title has one too, the more urgent of the two
     outputs : kinds of objects; a Parametric Map (``pm``) and key images (``kos``) only when asked for
     """
 
@@ -108,6 +110,7 @@ class Pipeline(Section):
     segment: Literal["positive", "all"] = "positive"
     minimum_lesion_ml: Annotated[float, Field(ge=0)] = 0.1
     maximum_slices: PositiveInt = 1000
+    priority: Priority | None = None
     outputs: tuple[Kind, ...] = (Kind.SEG, Kind.SC, Kind.SR)
     destinations: tuple[Name, ...] = ()
 

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -89,6 +89,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 PostgresAddress = Annotated[str, AfterValidator(_postgres_address)]
 UserName = Annotated[str, AfterValidator(_user_name)]
+Priority = Literal["high", "normal", "low"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 

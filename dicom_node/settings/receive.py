@@ -16,6 +16,7 @@ from dicom_node.settings.fields import (
     AETitle,
     Network,
     Port,
+    Priority,
     Section,
 )
 
@@ -25,13 +26,13 @@ class CalledAE(Section):
 
     Attributes
     ----------
-    priority : of the series sent to it; an urgent one overtakes those that wait
+    priority : of the series sent to it, normal unless set; an urgent one overtakes those that wait
     """
 
     ae_title: AETitle
     calling_ae_titles: tuple[AETitle, ...] = ()
     addresses: tuple[Network, ...] = ()
-    priority: Literal["high", "normal", "low"] = "normal"
+    priority: Priority | None = None
 
 
 class ReceiveTLS(Section):

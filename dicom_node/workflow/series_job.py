@@ -141,14 +141,15 @@ class SeriesJob:
         destinations = {d.name: d for d in settings.destinations}
         self._nets = {name: self._engine.queue(f"deliver-{name}", at_once=1) for name in destinations}
         self._destinations = destinations
-        self._priorities = {each.ae_title: PRIORITIES[each.priority] for each in settings.receive.called}
+        self._priorities = {each.ae_title: each.priority for each in settings.receive.called}
+        self._rules_say_priority = any(pipeline.priority for pipeline in settings.pipelines)
 
     def enqueue(self, series: CompleteSeries) -> None:
         """Take on a complete series; the same instances again are the same job, which runs once."""
         job_id = job_id_of(series)
         if self._ledger.has_ended(job_id):  # after a restart, every series in the spool comes again
             return
-        priority = self.priority_of(series.called_ae_title)
+        priority = self._priority_of(series)
         if self._ledger.open_job(job_id, series.series_instance_uid, series.instances, priority=priority):
             log.info("series_complete", series=series.series_instance_uid, instances=series.instances)
             self._tell_all(events.SeriesComplete(job_id, series.series_instance_uid, series.instances))
@@ -156,9 +157,16 @@ class SeriesJob:
         if entry is not None and entry.state is State.WAITING:
             self.begin(entry, series)
 
-    def priority_of(self, called_ae_title: str) -> int:
-        """Priority of a series that was sent to this AE title; smaller goes first."""
-        return self._priorities.get(called_ae_title, PRIORITIES["normal"])
+    def _priority_of(self, series: CompleteSeries) -> int:
+        """Priority by called AE title and pipeline, the more urgent of the two; smaller goes first."""
+        said = [self._priorities.get(series.called_ae_title)]
+        if self._rules_say_priority and "high" not in said:
+            try:
+                pipeline = self._stations.select(series.paths, series.called_ae_title).selection.pipeline
+                said.append(pipeline.priority if pipeline else None)
+            except Exception:  # what it means for the series is found out when it is worked on
+                log.exception("priority_unknown", series=series.series_instance_uid)
+        return min((PRIORITIES[each] for each in said if each), default=PRIORITIES["normal"])
 
     def begin(self, entry: Entry, series: CompleteSeries) -> None:
         """Start the workflow of a job; nothing happens when it was started with this ticket before."""

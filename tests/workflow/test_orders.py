@@ -29,7 +29,7 @@ from tests.support.running import (
     wait_until_ended,
     write_configuration,
 )
-from tests.support.spot import Series, image_spot
+from tests.support.spot import Series, affine_of, image_spot
 
 CALLED = '[[receive.called]]\nae_title = "{0}"\npriority = "{1}"\n'
 
@@ -121,6 +121,41 @@ def test_urgent_series_overtake_those_that_wait_and_low_ones_come_last(
         gate.is_open.set()
         wait_for(lambda: len(gate.analysed) == 4)
     assert gate.analysed == [12, 12, 10, 11]
+
+
+def test_a_pipeline_has_a_priority_too_and_the_more_urgent_wins(
+    configuration: Path, gate: Gate, series_of: Series
+) -> None:
+    rule = (
+        '[[pipelines]]\nname = "{0}"\nbundle = "spot"\npriority = "{0}"\n'
+        'match = {{ contrasts = ["FLAIR"], series_description = "{0}" }}\n'
+    )
+    text = configuration.read_text()
+    configuration.write_text(
+        text.replace("[[pipelines]]", rule.format("high") + rule.format("low") + "[[pipelines]]", 1).replace(
+            'ae_title = "DICOM_NODE"\npriority = "normal"\n', 'ae_title = "DICOM_NODE"\n'
+        )
+    )
+    with node_of(configuration) as settings:
+        port = settings.receive.port
+        send(series_of(image_spot(), "first"), port)
+        assert gate.waiting.wait(60)
+        for count, (called, description, slices) in enumerate(
+            [
+                ("DICOM_NODE", "low", 10),
+                ("DICOM_NODE", "AX FLAIR", 11),
+                ("NIGHT", "high", 12),
+                ("URGENT", "low", 13),
+            ],
+            start=2,
+        ):
+            spot = image_spot(affine_of(shape=(13, 64, 64)), shape=(13, 64, 64))
+            images = series_of(spot, str(slices), series_seed=str(slices), series_description=description)
+            send(images[:slices], port, called)
+            wait_for_jobs(configuration, count)
+        gate.is_open.set()
+        wait_for(lambda: len(gate.analysed) == 5)
+    assert gate.analysed == [12, 12, 13, 11, 10]
 
 
 def test_a_running_job_is_cancelled_for_good_and_undone_by_retry(
