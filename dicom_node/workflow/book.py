@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.series.selection import Verdict
 from dicom_node.workflow.database import Database
-from dicom_node.workflow.entry import ENDED, Delivery, Entry, Sent, State
+from dicom_node.workflow.entry import ENDED, Delivery, Entry, Happened, Ran, Sent, State
 from dicom_node.workflow.worked import Outcome
 
 TABLES = sa.MetaData()
@@ -19,7 +19,7 @@ JOBS = sa.Table(
     "jobs",
     TABLES,
     sa.Column("job_id", sa.String, primary_key=True),
-    sa.Column("number", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("number", sa.Integer, nullable=False, server_default="0", index=True),
     sa.Column("version", sa.Integer, nullable=False, server_default="1"),
     sa.Column("series_instance_uid", sa.String, nullable=False, index=True),
     sa.Column("instances", sa.Integer, nullable=False),
@@ -33,6 +33,7 @@ JOBS = sa.Table(
     sa.Column("ticket", sa.String, nullable=False, server_default=""),
     sa.Column("ordered", sa.Boolean, nullable=False, server_default="0"),
     sa.Column("pipeline", sa.String),
+    sa.Column("bundle", sa.String),
     sa.Column("folder", sa.String),
     sa.Column("trace", sa.String, nullable=False, server_default="[]"),
     sa.Column("created_at", sa.String, nullable=False),
@@ -51,6 +52,16 @@ DELIVERIES = sa.Table(
     sa.Column("ticket", sa.String, nullable=False, server_default=""),
     sa.Column("ordered", sa.Boolean, nullable=False, server_default="0"),
     sa.Column("parcel", sa.String, nullable=False, server_default=""),
+)
+HISTORY = sa.Table(
+    "history",
+    TABLES,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.String, nullable=False, index=True),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("destination", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("detail", sa.String, nullable=False),
 )
 
 
@@ -128,6 +139,56 @@ class Book:
             return self._entries(sa.true(), limit)
         return self._entries(JOBS.c.series_instance_uid == series_instance_uid, limit)
 
+    def page(
+        self,
+        condition: sa.ColumnElement[bool],
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 50,
+    ) -> list[Entry]:
+        """List jobs, the latest taken on first: those before a number, or the next ones after it.
+
+        Parameters
+        ----------
+        condition : from :func:`dicom_node.workflow.listing.condition_of`
+        """
+        if before is not None:
+            condition &= JOBS.c.number < before
+        if after is None:
+            return self._entries(condition, limit, JOBS.c.number.desc())
+        return self._entries(condition & (JOBS.c.number > after), limit, JOBS.c.number.asc())[::-1]
+
+    def history(self, job_id: str) -> list[Happened]:
+        """List the states of a job and of its deliveries, the first first."""
+        query = sa.select(HISTORY).where(HISTORY.c.job_id == job_id).order_by(HISTORY.c.number)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            Happened(datetime.fromisoformat(row.at), row.destination, row.state, row.detail) for row in rows
+        ]
+
+    def changes(self) -> int:
+        """Count what ever happened: the same number again means that nothing has."""
+        with self._database.reading() as connection:
+            return connection.scalar(sa.select(sa.func.coalesce(sa.func.max(HISTORY.c.number), 0))) or 0
+
+    def ran_since(self, when: datetime) -> list[Ran]:
+        """List when the jobs were taken on and ended that were touched since."""
+        columns = (JOBS.c.created_at, JOBS.c.updated_at, JOBS.c.state, JOBS.c.outcome)
+        query = sa.select(*columns).where(JOBS.c.updated_at >= when.isoformat())
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(JOBS.c.updated_at)).all()
+        return [
+            Ran(
+                datetime.fromisoformat(row.created_at),
+                datetime.fromisoformat(row.updated_at),
+                State(row.state),
+                Outcome(row.outcome) if row.outcome else None,
+            )
+            for row in rows
+        ]
+
     def unfinished(self) -> list[Entry]:
         """List jobs of which something has not ended."""
         return self._entries(JOBS.c.state.not_in(ENDED))
@@ -149,8 +210,14 @@ class Book:
             undelivered | (((JOBS.c.state == State.FAILED) | analysis_failed) & ~replaced),
         )
 
-    def _entries(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[Entry]:
-        query = sa.select(JOBS).where(condition).order_by(JOBS.c.updated_at.desc(), JOBS.c.number.desc())
+    def _entries(
+        self,
+        condition: sa.ColumnElement[bool],
+        limit: int | None = None,
+        *order: sa.ColumnElement[object],
+    ) -> list[Entry]:
+        order = order or (JOBS.c.updated_at.desc(), JOBS.c.number.desc())
+        query = sa.select(JOBS).where(condition).order_by(*order)
         with self._database.reading() as connection:
             rows = connection.execute(query.limit(limit)).all()
             keys = [row.job_id for row in rows]
@@ -176,7 +243,9 @@ def _entry(row: sa.Row[tuple[object, ...]], deliveries: Sequence[sa.Row[tuple[ob
         ticket=row.ticket,
         ordered=row.ordered,
         pipeline=row.pipeline,
+        bundle=row.bundle,
         folder=row.folder,
+        created_at=datetime.fromisoformat(row.created_at),
         updated_at=datetime.fromisoformat(row.updated_at),
         trace=tuple(Verdict(*verdict) for verdict in json.loads(row.trace)),
         deliveries=tuple(map(_delivery, deliveries)),

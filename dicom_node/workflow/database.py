@@ -104,7 +104,7 @@ class Database:
         return self.engine.dialect.name == "postgresql"
 
     def make(self, tables: sa.MetaData) -> bool:
-        """Make the tables that are missing, and give those of an earlier release their new columns.
+        """Make missing tables, and in those of an earlier release new columns and indexes.
 
         Returns
         -------
@@ -120,6 +120,8 @@ class Database:
                         declared = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
                         connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {declared}"))
                         added = True
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
         return added
 
     @contextmanager

@@ -80,6 +80,8 @@ class Entry:
     since : when the first of these attempts failed
     ticket : of the work that may still be done for it
     ordered : the node is to take it up
+    bundle : in the place of the pipeline's
+    created_at : when the series was complete, or a further analysis ordered
     """
 
     job_id: str
@@ -97,7 +99,34 @@ class Entry:
     ticket: str
     ordered: bool
     pipeline: str | None
+    bundle: str | None
     folder: str | None
+    created_at: datetime
     updated_at: datetime
     trace: tuple[Verdict, ...]
     deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A state that a job, or one of its deliveries, came into.
+
+    Attributes
+    ----------
+    destination : of the delivery; empty for the job
+    """
+
+    at: datetime
+    destination: str
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """When a job was taken on, and when its latest state came."""
+
+    created_at: datetime
+    updated_at: datetime
+    state: State
+    outcome: Outcome | None

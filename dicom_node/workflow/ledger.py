@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import Cancelled
 from dicom_node.series.selection import Verdict
-from dicom_node.workflow.book import DELIVERIES, JOBS, Book
+from dicom_node.workflow.book import DELIVERIES, HISTORY, JOBS, Book
 from dicom_node.workflow.database import insert_unless_there
 from dicom_node.workflow.entry import ENDED, OPEN, Delivery, Entry, Sent, State
 from dicom_node.workflow.worked import Outcome
@@ -46,11 +46,13 @@ class Ledger(Book):
         ordered: bool = False,
         detail: str = "",
         version: int | None = None,
+        bundle: str | None = None,
     ) -> bool:
         """Enter a new job; False when it was entered before.
 
         Parameters
         ----------
+        bundle : in the place of the pipeline's
         ordered : the node is to take it up; otherwise the caller does
         version : of a job that was lost; a new one gets the next
         """
@@ -68,11 +70,15 @@ class Ledger(Book):
             "detail": detail,
             "ticket": _new_ticket(),
             "ordered": ordered,
+            "bundle": bundle,
             "created_at": _now(),
             "updated_at": _now(),
         }
         with self._database.writing() as connection:
-            return insert_unless_there(connection, JOBS, row)
+            is_new = insert_unless_there(connection, JOBS, row)
+            if is_new:
+                _note(connection, job_id, State.WAITING, detail)
+            return is_new
 
     def update(
         self,
@@ -127,7 +133,8 @@ class Ledger(Book):
                     "parcel": parcel,
                 }
                 # A step that runs again after a crash must not make a delivery anew
-                insert_unless_there(connection, DELIVERIES, row)
+                if insert_unless_there(connection, DELIVERIES, row):
+                    _note(connection, job_id, Sent.PENDING, "", destination)
             if parcels:
                 _close_when_ended(connection, job_id)  # made again, when all was sent before
 
@@ -153,6 +160,7 @@ class Ledger(Book):
         with self._database.writing() as connection:
             if connection.execute(DELIVERIES.update().where(this).values(values)).rowcount == 0:
                 raise Cancelled(_STOPPED)
+            _note(connection, job_id, delivery.state, delivery.detail, delivery.destination)
             _close_when_ended(connection, job_id)
 
     def need(self, job_id: str, ticket: str, destination: str | None = None) -> None:
@@ -181,13 +189,15 @@ class Ledger(Book):
         if destination is not None:
             pending &= DELIVERIES.c.destination == destination
         with self._database.writing() as connection:
-            stop = {"state": Sent.CANCELLED, "detail": "cancelled by an operator", "ordered": False}
+            detail = "cancelled by an operator"
+            stop = {"state": Sent.CANCELLED, "detail": detail, "ordered": False}
             stopped = connection.execute(DELIVERIES.update().where(pending).values(stop)).rowcount
             if destination is None:
                 running = (JOBS.c.job_id == job_id) & JOBS.c.state.in_((State.WAITING, State.ANALYSING))
                 change = JOBS.update().where(running).values(**stop, updated_at=_now())
                 stopped += connection.execute(change).rowcount
             if stopped:
+                _note(connection, job_id, State.CANCELLED, detail, destination or "")
                 _close_when_ended(connection, job_id)
         return stopped > 0
 
@@ -203,6 +213,7 @@ class Ledger(Book):
         change = DELIVERIES.update().where(_delivery_is(job_id, destination))
         with self._database.writing() as connection:
             connection.execute(change.values(**fresh, ordered=True, ticket=_new_ticket()))
+            _note(connection, job_id, Sent.PENDING, detail, destination)
             _move(connection, job_id, None, state=State.SENDING)
 
     def taken_up(self, ticket: str) -> None:
@@ -221,7 +232,16 @@ def _move(connection: sa.Connection, job_id: str, needed: str | None, **values: 
     if needed is not None:
         this &= (JOBS.c.ticket == needed) & (JOBS.c.state != State.CANCELLED)
     change = JOBS.update().where(this).values(**values | {"updated_at": _now()})
-    return connection.execute(change).rowcount > 0
+    moved = connection.execute(change).rowcount > 0
+    if moved:
+        _note(connection, job_id, str(values["state"]), str(values.get("detail", "")))
+    return moved
+
+
+def _note(connection: sa.Connection, job_id: str, state: str, detail: str, destination: str = "") -> None:
+    """Keep that this happened."""
+    row = {"job_id": job_id, "at": _now(), "destination": destination, "state": state, "detail": detail}
+    connection.execute(HISTORY.insert().values(row))
 
 
 def _close_when_ended(connection: sa.Connection, job_id: str) -> None:
