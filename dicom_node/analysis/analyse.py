@@ -12,8 +12,19 @@ from dicom_node.analysis.bundle import Bundle
 from dicom_node.analysis.findings import Algorithm, Findings
 from dicom_node.analysis.lesions import find_lesions
 from dicom_node.series.normalisation import normalise
-from dicom_node.series.orientation import turn_to_display
+from dicom_node.series.orientation import Turn, turn_to_display
 from dicom_node.series.volume import MRVolume
+
+
+def detect(volume: MRVolume, bundle: Bundle) -> NDArray[np.float32]:
+    """Judge every slice, and outline nothing: the first half of `analyse`.
+
+    Returns
+    -------
+    float32, (slices,), the detector's probabilities
+    """
+    turn, seen, row_mm, column_mm = _as_seen(volume, bundle)
+    return turn.order(bundle.detector.probabilities(seen, row_mm, column_mm))
 
 
 def analyse(
@@ -36,12 +47,7 @@ def analyse(
     -------
     Findings on the volume's own grid.
     """
-    turn = turn_to_display(volume.affine)
-    _, row_mm, column_mm = volume.spacing_mm
-    if turn.transpose:
-        row_mm, column_mm = column_mm, row_mm
-    seen = turn.apply(normalise(volume.voxels, bundle.manifest.input))
-
+    turn, seen, row_mm, column_mm = _as_seen(volume, bundle)
     slice_probability = turn.order(bundle.detector.probabilities(seen, row_mm, column_mm))
     slice_positive = slice_probability >= bundle.detector.threshold
     segmented = _with_neighbours(slice_positive) if segment == "positive" else np.ones_like(slice_positive)
@@ -76,6 +82,15 @@ def describe(bundle: Bundle, *, segment: str, minimum_lesion_ml: float) -> Algor
         ),
         finding=bundle.manifest.finding,
     )
+
+
+def _as_seen(volume: MRVolume, bundle: Bundle) -> tuple[Turn, NDArray[np.float32], float, float]:
+    """Normalise and turn a volume; the distances between its rows and columns then."""
+    turn = turn_to_display(volume.affine)
+    _, row_mm, column_mm = volume.spacing_mm
+    if turn.transpose:
+        row_mm, column_mm = column_mm, row_mm
+    return turn, turn.apply(normalise(volume.voxels, bundle.manifest.input)), row_mm, column_mm
 
 
 def _with_neighbours(positive: NDArray[np.bool_]) -> NDArray[np.bool_]:

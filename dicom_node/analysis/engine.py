@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from dicom_node.analysis import progress
 from dicom_node.analysis.channels import in_channels
 from dicom_node.analysis.manifest import Network
 from dicom_node.errors import BundleError, ConfigurationError
@@ -129,4 +130,5 @@ class OnnxNetwork:
             with _one_at_a_time:
                 (answer,) = self._session.run([self.network.output_name], feed)
             answers.append(np.squeeze(answer, axis if answer.ndim == 4 else 1))
+            progress.tell(min(start + batch, len(indices)), len(indices))
         return np.concatenate(answers).astype(np.float32, copy=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from dicom_node.errors import ConfigurationError
 from dicom_node.receive.completion import CompleteSeries
-from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
+from dicom_node.workflow.ledger import OPEN, Delivery, Entry, Ledger, Sent, State
 from dicom_node.workflow.series_job import job_id_of
 from dicom_node.workflow.worked import Outcome
 
@@ -69,7 +69,9 @@ def cancel(ledger: Ledger, name: str) -> str:
     return f"{name_of(entry, delivery)}: cancelled; dicom-node retry {name_of(entry, delivery)} undoes it"
 
 
-def retry(ledger: Ledger, name: str, look: Look, *, again: bool = False) -> list[str]:
+def retry(
+    ledger: Ledger, name: str, look: Look, *, again: bool = False, bundle: str | None = None
+) -> list[str]:
     """Order what failed or was cancelled once more; return what was ordered, in words.
 
     A delivery sends the same files. A series without a result is worked on from the start. A series
@@ -78,6 +80,7 @@ def retry(ledger: Ledger, name: str, look: Look, *, again: bool = False) -> list
     Parameters
     ----------
     again : analyse as a new version whatever became of the series, with the models of now
+    bundle : and with this one
 
     Raises
     ------
@@ -85,8 +88,8 @@ def retry(ledger: Ledger, name: str, look: Look, *, again: bool = False) -> list
         There is nothing to repeat, or it is under way.
     """
     entry, delivery = find(ledger, name)
-    if again:
-        return [_analyse_again(ledger, entry, look)]
+    if again or bundle:
+        return [_analyse_again(ledger, entry, look, bundle)]
     chosen = entry.deliveries if delivery is None else (delivery,)
     repeatable = [each for each in chosen if each.state in _REPEATABLE]
     if repeatable:
@@ -100,6 +103,21 @@ def retry(ledger: Ledger, name: str, look: Look, *, again: bool = False) -> list
         return [_analyse_again(ledger, entry, look)]
     hint = "; --again analyses it as a new version" if entry.state is State.DONE else ""
     raise ConfigurationError(f"{name}: nothing to repeat, it is {entry.state}{hint}")
+
+
+def resend(ledger: Ledger, name: str) -> list[str]:
+    """Order that a result goes to its destinations, or to one, once more, though they may have it.
+
+    Raises
+    ------
+    ConfigurationError
+        There is nothing to send, or it is being sent.
+    """
+    entry, delivery = find(ledger, name)
+    chosen = [each for each in entry.deliveries if delivery in (None, each) and each.state not in OPEN]
+    if not chosen:
+        raise ConfigurationError(f"{name}: nothing to send again, it is {(delivery or entry).state}")
+    return [_send_again(ledger, entry, each) for each in chosen]
 
 
 def retry_all(ledger: Ledger) -> list[str]:
@@ -125,7 +143,7 @@ def _send_again(ledger: Ledger, entry: Entry, delivery: Delivery) -> str:
     return f"{name_of(entry, delivery)}: {SHALL_BE_SENT}"
 
 
-def _analyse_again(ledger: Ledger, entry: Entry, look: Look) -> str:
+def _analyse_again(ledger: Ledger, entry: Entry, look: Look, bundle: str | None = None) -> str:
     """Order a new version of a series from the images that are in the spool."""
     uid = entry.series_instance_uid
     series = look(uid)
@@ -144,7 +162,11 @@ def _analyse_again(ledger: Ledger, entry: Entry, look: Look) -> str:
     run = next(n for n in range(2, 1000) if job_id_of(series, n) not in runs)
     job_id = job_id_of(series, run)
     detail = f"{SHALL_BE_ANALYSED}, after version {max(each.version for each in runs.values())}"
-    ledger.open_job(job_id, uid, series.instances, priority=entry.priority, ordered=True, detail=detail)
+    if bundle:
+        detail += f", with bundle {bundle}"
+    ledger.open_job(
+        job_id, uid, series.instances, priority=entry.priority, ordered=True, detail=detail, bundle=bundle
+    )
     made = ledger.entry(job_id)
     number = made.number if made else "?"
     return f"{number}: series {uid} {detail}"

@@ -250,7 +250,10 @@ class SeriesJob:
         go_on = partial(self._ledger.need, job["job_id"], job["ticket"])
         go_on()
         self._tell_all(events.WorkBegun(job["job_id"]))
-        selected = self._stations.select([Path(path) for path in job["paths"]], job["called_ae_title"])
+        entry = self._ledger.entry(job["job_id"])
+        ordered = self._stations.pipelines_with(entry.bundle) if entry and entry.bundle else None
+        paths = [Path(path) for path in job["paths"]]
+        selected = self._stations.select(paths, job["called_ae_title"], ordered)
         selection = selected.selection
         log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
         pipeline = selection.pipeline

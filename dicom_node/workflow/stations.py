@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from dicom_node.series.selection import Outcome, Selection, Verdict, select
 from dicom_node.series.stacks import PATIENT
 from dicom_node.settings import Analysis, Pipeline, Settings
 from dicom_node.workflow.maps import write_heatmap
+from dicom_node.workflow.progress import Progress
 from dicom_node.workflow.summary import JobSummary, write_summary
 from dicom_node.workflow.worked import Worked
 
@@ -84,6 +86,8 @@ class Stations:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.progress = Progress()
+        self._loading = threading.Lock()
         self.bundles = load_bundles(settings.analysis, settings.pipelines)
 
     def prove(self, settings: Settings) -> None:
@@ -104,8 +108,50 @@ class Stations:
         """Select by these pipelines from the next series on."""
         self.settings = settings
 
-    def select(self, paths: Sequence[Path], called_ae_title: str | None = None) -> Selected:
-        """Read the headers of a series' files and decide."""
+    def bundle(self, name: str) -> Bundle:
+        """Give a bundle that is installed, also one that no pipeline names; it stays loaded.
+
+        Raises
+        ------
+        BundleError
+        """
+        with self._loading:
+            if name not in self.bundles:
+                analysis = self.settings.analysis
+                remote = analysis.remote_of(name)
+                self.bundles[name] = load_bundle(
+                    analysis.models / name, analysis.device, analysis.threads, remote
+                )
+            return self.bundles[name]
+
+    def pipelines_with(self, bundle: str) -> tuple[Pipeline, ...]:
+        """The pipelines as they would be with another bundle, as far as it reads their contrasts.
+
+        Raises
+        ------
+        BundleError
+        ConfigurationError
+            It reads none of them.
+        """
+        trained = self.bundle(bundle).manifest.contrasts
+        fitting = [p for p in self.settings.pipelines if set(p.match.contrasts) <= set(trained)]
+        if not fitting:
+            reads = "/".join(trained)
+            raise ConfigurationError(f"bundle {bundle!r} reads {reads}: no pipeline takes just that")
+        return tuple(pipeline.model_copy(update={"bundle": bundle}) for pipeline in fitting)
+
+    def select(
+        self,
+        paths: Sequence[Path],
+        called_ae_title: str | None = None,
+        pipelines: Sequence[Pipeline] | None = None,
+    ) -> Selected:
+        """Read the headers of a series' files and decide.
+
+        Parameters
+        ----------
+        pipelines : in the place of those of the settings; their bundles are loaded
+        """
         frames: list[Frame] = []
         broken: list[str] = []
         for path in paths:
@@ -118,7 +164,8 @@ class Stations:
             verdict = Verdict("headers can be read", False, reason)
             return Selected(Selection(Outcome.SKIPPED, reason, (verdict,)), ())
         planes = {name: bundle.manifest.planes for name, bundle in self.bundles.items()}
-        selection = select(frames, self.settings.pipelines, planes, called_ae_title)
+        chosen_from = self.settings.pipelines if pipelines is None else pipelines
+        selection = select(frames, chosen_from, planes, called_ae_title)
         if broken and selection.outcome is Outcome.CHOSEN:
             verdict = Verdict("headers can be read", False, broken[0])
             selection = replace(
@@ -151,7 +198,8 @@ class Stations:
             raise ConfigurationError("the series fits no pipeline")
         timings: dict[str, float] = {}
         try:
-            worked = self._analyse(selection, pipeline, task, timings)
+            with self.progress.following(task.job_id) if task.job_id else nullcontext():
+                worked = self._analyse(selection, pipeline, task, timings)
         except (TransientError, Cancelled):
             raise
         except NodeError as error:
@@ -241,7 +289,7 @@ class Stations:
         return Worked(None, cause, results, remedy=remedy(error), error=type(error).__name__)
 
 
-def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> Mapping[str, Bundle]:
+def load_bundles(analysis: Analysis, pipelines: Sequence[Pipeline]) -> dict[str, Bundle]:
     """Load and prove every bundle that a pipeline names.
 
     Raises
