@@ -20,7 +20,7 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.errors import BundleError, ConfigurationError, NodeError
 from dicom_node.log import configure_logging
-from dicom_node.settings import Settings, load_settings, wrong_ae_title
+from dicom_node.settings import DestinationTLS, Settings, load_settings, wrong_ae_title
 
 if TYPE_CHECKING:
     from dicom_node.receive.spool import Spool
@@ -102,8 +102,18 @@ def send(
     address: Annotated[str, typer.Argument(metavar="HOST:PORT")],
     called: Annotated[str, typer.Option(help="AE title of the peer.")],
     calling: Annotated[str, typer.Option(help="AE title of ours.")] = "DICOM_NODE_SEND",
+    ca: Annotated[
+        Path | None, typer.Option(help="Over TLS: who may have signed the peer's certificate (PEM).")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Ours, for a peer that asks for one (PEM).")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    server_name: Annotated[
+        str | None, typer.Option(help="What the peer's certificate names, if that is not HOST.")
+    ] = None,
 ) -> None:
-    """Send files by C-STORE, as a PACS would."""
+    """Send files by C-STORE, as a PACS would; with --ca over TLS."""
     with _errors():
         _need_folder(folder)
         from dicom_node.deliver.cstore import Peer, send_files
@@ -118,7 +128,7 @@ def send(
         for title in (called, calling):
             if objection := wrong_ae_title(title):
                 raise ConfigurationError(f"{title!r}: {objection}")
-        peer = Peer(called, host, int(port), calling)
+        peer = Peer(called, host, int(port), calling, tls=_tls(ca, certificate, key, server_name))
         with Progress(console=err) as progress:
             sent = 0
             for _ in progress.track(send_files(peer, paths), total=len(paths), description="C-STORE"):
@@ -376,6 +386,23 @@ def _spool(settings: Settings) -> Spool:
     from dicom_node.receive.spool import Spool
 
     return Spool(settings.folder / "spool", minimum_free_mb=0)
+
+
+def _tls(
+    ca: Path | None, certificate: Path | None, key: Path | None, server_name: str | None
+) -> DestinationTLS | None:
+    """Options of a sender over TLS, proven; None without."""
+    if ca is None:
+        if certificate or key or server_name:
+            raise ConfigurationError("--certificate, --key and --server-name go with --ca")
+        return None
+    if (certificate is None) != (key is None):
+        raise ConfigurationError("--certificate and --key go together")
+    from dicom_node.tls import look_at
+
+    tls = DestinationTLS(ca_file=ca, certificate_file=certificate, key_file=key, server_name=server_name)
+    look_at(tls)
+    return tls
 
 
 def _need_folder(folder: Path) -> None:

@@ -19,7 +19,9 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
+from typer.testing import CliRunner
 
+from dicom_node.cli import app
 from dicom_node.deliver.cstore import Peer, echo, send_files
 from dicom_node.errors import DestinationUnavailable
 from dicom_node.settings import DestinationTLS
@@ -84,6 +86,38 @@ def test_storescp_takes_files_over_tls_with_both_sides_proven(
             echo(peer_at(port, authority.path))
     stored = {pydicom.dcmread(path).SOPInstanceUID for path in (tmp_path / "stored").iterdir()}
     assert stored == {pydicom.dcmread(path).SOPInstanceUID for path in paths}
+
+
+def test_the_command_sends_over_tls_and_names_wrong_files(
+    authority: Authority, paths: list[Path], tmp_path: Path
+) -> None:
+    theirs, ours, port = authority.sign("pacs", kind="rsa"), authority.sign("node"), free_port()
+    (tmp_path / "stored").mkdir()
+    secure = ["+tls", theirs.key, theirs.certificate, "+cf", authority.path]
+    command = [need("storescp"), "--fork", *secure, "-od", tmp_path / "stored", str(port)]
+
+    def send(*options: object, address: str = f"127.0.0.1:{port}") -> tuple[int, str]:
+        arguments = ["send", paths[0].parent, address, "--called", "PACS", *options]
+        told = CliRunner().invoke(app, list(map(str, arguments)))
+        return told.exit_code, told.output
+
+    own = ["--certificate", ours.certificate, "--key", ours.key]
+    with process(*command, log=tmp_path / "storescp.log", port=port):
+        code, told = send("--ca", authority.path, *own)
+        assert (code, f"3 of 3 files stored by PACS@127.0.0.1:{port}" in told) == (0, True), told
+        assert send("--ca", authority.path)[0] == 1  # storescp requires a certificate
+        code, told = send("--ca", authority.path, *own, "--server-name", "ris.hospital")
+        assert (code, "its certificate is for another name" in told) == (1, True), told
+        assert send(address=f"127.0.0.1:{port}")[0] == 1
+    assert len(list((tmp_path / "stored").iterdir())) == len(paths)
+    for options, words in (
+        (own, "go with --ca"),
+        (["--ca", authority.path, "--key", ours.key], "--certificate and --key go together"),
+        (["--ca", tmp_path / "gone.pem"], "gone.pem: No such file"),
+        (["--ca", authority.path, *own[:3], theirs.key], "is not the key of"),
+    ):
+        code, told = send(*options)
+        assert (code, words in told) == (2, True), told
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -19,7 +19,6 @@ import structlog
 from pydicom.uid import EnhancedSRStorage
 
 from dicom_node.deliver.stow import check, store
-from dicom_node.http_client import look_at_web
 from dicom_node.errors import (
     ConfigurationError,
     DeliveryRefused,
@@ -27,6 +26,7 @@ from dicom_node.errors import (
     NodeError,
     PermanentError,
 )
+from dicom_node.http_client import look_at_web
 from dicom_node.settings import Secret, Settings, WebDestination
 from tests.support.certificates import Authority, Pair
 from tests.support.running import free_port
