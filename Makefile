@@ -6,8 +6,12 @@ UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 SYNC = $(UV) sync --locked --inexact --quiet --compile-bytecode
 OUT ?= demo-out
 GALLERY ?= gallery-out
+N ?= 200
+MINUTES ?= 60
+SITE ?= site-out
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test test-viewer gallery lint selftest lock clean
+.PHONY: help setup demo test test-viewer gallery lint docs docs-serve selftest lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,7 +24,7 @@ demo: setup ## a series by C-STORE to the node, SEG and SR back (SERIES=folder f
 	@$(BIN)/dicom-node demo --out $(OUT) $(if $(SERIES),--series "$(SERIES)")
 
 test: $(UV) ## set up and run everything that CI runs
-	@$(SYNC) --extra train
+	@$(SYNC) --extra train --group docs
 	@sh tests/install_peers.sh
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
@@ -34,6 +38,25 @@ gallery: $(UV) ## a folder of real results to look at, with OHIF's view of them 
 	@$(SYNC) --extra train
 	@nice $(BIN)/python -m tests.viewer.gallery $(GALLERY)
 
+docs: $(UV) ## the documentation as a site, strictly (SITE=folder)
+	@$(SYNC) --only-group docs
+	@$(MKDOCS) build --strict --quiet --site-dir $(abspath $(SITE))
+	@echo "$(SITE)/index.html"
+
+docs-serve: $(UV) ## the same on 127.0.0.1:8000, made anew at each change
+	@$(SYNC) --only-group docs
+	@$(MKDOCS) serve --strict
+
+torture: $(UV) ## kill -9 a working node N times, then hold archives against senders (N=200; ARGS="--seed 1")
+	@$(SYNC) --extra train
+	@sh tests/install_peers.sh
+	@nice $(BIN)/python -m tests.torture --kills $(N) $(ARGS)
+
+soak: $(UV) ## work without end: slopes of memory, threads, descriptors, databases, spool (MINUTES=60)
+	@$(SYNC) --extra train
+	@sh tests/install_peers.sh
+	@nice $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
+
 lint: ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,7 +69,7 @@ lock: $(UV) ## resolve the dependencies anew
 	$(UV) lock --upgrade
 
 clean: ## remove what make made
-	rm -rf .venv .cache demo-out gallery-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache demo-out gallery-out site-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Where uv is not installed, pip puts it into the project's own environment.
 $(BIN)/uv:
