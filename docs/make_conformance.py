@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from made import HERE, fill, table, write
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.sr.coding import Code
 from pydicom.uid import (
@@ -24,19 +24,13 @@ from dicom_node.results.identity import IDENTITY
 from dicom_node.results.older_report import OLDER_CLASSES
 from dicom_node.tls import SUITES_OF_1_2
 
-PAGE = Path(__file__).with_name("conformance.md")
-
 _RESULT = {1: "permanent", 2: "transient"}
 
 
-def render(page: str) -> str:
-    """Replace what stands between the markers of each table."""
-    for name, table in _tables().items():
-        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
-        page = re.sub(
-            pattern, lambda found, table=table: f"{found[1]}{table}{found[2]}", page, flags=re.DOTALL
-        )
-    return page
+def pages() -> dict[Path, str]:
+    """The page as it should be."""
+    page = HERE / "conformance.md"
+    return {page: fill(page.read_text(), _tables())}
 
 
 def _tables() -> dict[str, str]:
@@ -47,38 +41,38 @@ def _tables() -> dict[str, str]:
         if isinstance(value, Code)
     }
     return {
-        "implementation": _table(
+        "implementation": table(
             ("implementation class UID", "version name"),
             [(IMPLEMENTATION_CLASS_UID, "DICOM_NODE_ and the version")],
         ),
-        "accepted": _table(("SOP class", "UID"), _named(SOP_CLASSES))
+        "accepted": table(("SOP class", "UID"), _named(SOP_CLASSES))
         + "\n"
-        + _table(("transfer syntax", "UID"), _named(TRANSFER_SYNTAXES)),
-        "statuses": _table(
+        + table(("transfer syntax", "UID"), _named(TRANSFER_SYNTAXES)),
+        "statuses": table(
             ("status", "meaning"),
             [(f"{status:04X}H", status.name.replace("_", " ").lower()) for status in Status],
         ),
-        "events": _table(
+        "events": table(
             ("status", "meaning"),
             [(f"{status:04X}H", status.name.replace("_", " ").lower()) for status in EventStatus],
         ),
-        "rejections": _table(
+        "rejections": table(
             ("reason", "result", "source", "reason code"),
             [
                 (r.name.replace("_", " ").lower(), _RESULT[r.value[0]], str(r.value[1]), str(r.value[2]))
                 for r in Rejection
             ],
         ),
-        "tls": _table(
+        "tls": table(
             ("version", "cipher suites (OpenSSL's names)"),
             [("TLS 1.3", "all"), *(("TLS 1.2", suite) for suite in SUITES_OF_1_2)],
         ),
-        "sent": _table(("SOP class", "UID"), _named(sent)),
-        "identity": _table(
+        "sent": table(("SOP class", "UID"), _named(sent)),
+        "identity": table(
             ("attribute", "tag"),
             [(dictionary_description(k), f"({t >> 16:04X},{t & 0xFFFF:04X})") for k, t in _tags(IDENTITY)],
         ),
-        "codes": _table(
+        "codes": table(
             ("code", "scheme", "meaning"),
             [(c.value, c.scheme_designator, c.meaning) for c in coded.values()],
         ),
@@ -93,10 +87,5 @@ def _named(uids: Iterable[UID]) -> list[tuple[str, str]]:
     return [(uid.name, str(uid)) for uid in uids]
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text()))
+    write(pages())
