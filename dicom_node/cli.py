@@ -57,15 +57,24 @@ def main(
 
 
 @app.command()
-def serve(config: Annotated[Path, typer.Option("--config", "-c", help="TOML file.")]) -> None:
+def serve(
+    config: Annotated[Path, typer.Option("--config", "-c", help="TOML file.")],
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="receive, analyse, deliver or all; several with commas. A part needs database.url."
+        ),
+    ] = None,
+) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
     os.umask(0o077)  # images are patient data
     with _errors():
         settings = load_settings(config)
         configure_logging(settings.log.format, settings.log.level)
         from dicom_node.node import serve as run
+        from dicom_node.workflow.roles import roles_of
 
-        run(settings, config)
+        run(settings, config, roles_of(role or ()))
 
 
 @app.command()

@@ -35,9 +35,11 @@ from dicom_node.web.server import WebServer
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.database import Database, Databases
 from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.lease import Lease, Watch
 from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.repair import Repair
 from dicom_node.workflow.retention import Housekeeping, Intake, Retention
+from dicom_node.workflow.roles import ALL, Role, Roles, executor_of, need_server, works_on
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.stations import Stations
 from dicom_node.workflow.transactions import Transactions
@@ -56,6 +58,7 @@ class Node:
     Parameters
     ----------
     path : of the configuration, which may be read again while the node runs
+    roles : what of the work is done here; all of it, unless several nodes share a database
 
     Raises
     ------
@@ -63,17 +66,26 @@ class Node:
         Before any work is accepted.
     """
 
-    def __init__(self, settings: Settings, path: Path | None = None) -> None:
+    def __init__(self, settings: Settings, path: Path | None = None, roles: Roles = ALL) -> None:
         self.settings = settings
+        need_server(settings, roles)
         _look_at(settings)
         self._lock = _lock_folder(settings)
-        self.stations = Stations(settings)
+        self.stations = Stations(settings, with_models=Role.ANALYSE in roles)
         databases = Databases.of(settings)
+        executor = executor_of(settings, roles)
+        self._receives, is_shared = Role.RECEIVE in roles, databases.workflows.is_shared
+        self.lease = Lease(databases.workflows, executor, roles)
+        self.lease.take()
         self.ledger = Ledger(databases.ledger)
         self.spool = Spool(
-            settings.folder / "spool", settings.receive.minimum_free_mb, settings.receive.maximum_object_mb
+            settings.folder / "spool",
+            settings.receive.minimum_free_mb,
+            settings.receive.maximum_object_mb,
+            receiver=executor if is_shared and self._receives else "",
         )
-        self.engine = DurableEngine(databases.workflows)
+        self.engine = DurableEngine(databases.workflows, executor, partial(works_on, roles))
+        self.engine.shapes = self.lease.shapes
         self.transactions = Transactions(databases.commitments)
         bulletin = Bulletin()
         tell = bulletin.tell
@@ -83,11 +95,14 @@ class Node:
         results = settings.folder / "results"
         self.jobs = SeriesJob(self.engine, self.stations, self.ledger, results, self.commitments, tell)
         repair = Repair(self.engine, self.ledger, settings, results)
-        self.upkeep = Upkeep(self.engine, self.ledger, self.jobs, repair, partial(look, self.spool))
+        self.upkeep = Upkeep(
+            self.engine, self.ledger, self.jobs, repair, self.lease, partial(look, self.spool)
+        )
         retention = Retention(settings, self.spool, self.ledger)
-        self.housekeeping = Housekeeping(settings, retention, self.engine)
+        self.housekeeping = Housekeeping(settings, retention, self.engine, leads=lambda: self.lease.leads)
         intake = Intake(self.spool, self.ledger, self.jobs)
-        self.completion = Completion(settings.completion, self.spool, intake.take)
+        self.completion = Completion(settings.completion, self.spool, intake.take, is_shared=is_shared)
+        self.watch = Watch(self.lease, self.engine, roles, self._receiver_gone)
         self.receiver = Receiver(
             settings.receive,
             self.spool,
@@ -120,17 +135,21 @@ class Node:
 
     def start(self) -> None:
         """Take up what was unfinished, then listen."""
-        self.spool.sweep()
+        if self._receives:
+            self.spool.sweep()
         self.engine.start()
         self.upkeep.start()
-        self.completion.restore()
-        self.completion.start()
+        if self._receives:
+            self.completion.restore()
+            self.completion.start()
         self.housekeeping.start()
+        self.watch.start()
         self._serve_page()
         receive = self.settings.receive
         try:
             self.operations.start()
-            self.receiver.start()
+            if self._receives:
+                self.receiver.start()
         except ConfigurationError:
             self.stop()
             raise
@@ -143,7 +162,7 @@ class Node:
             "node_started",
             ae_titles=[called.ae_title for called in receive.called],
             host=receive.host,
-            port=self.receiver.port,
+            port=self.receiver.port if self._receives else None,
             bundles={name: bundle.device for name, bundle in self.stations.bundles.items()},
         )
         self.operations.ready()
@@ -176,15 +195,26 @@ class Node:
         self.completion.instance_stored(instance)
         self.operations.instance_stored(instance)
 
+    def _receiver_gone(self, receiver: str) -> None:
+        """Take up what another receiver of this spool had half received."""
+        self.spool.sweep_after(receiver)
+        self.completion.restore()
+
     def _watched(self, book: Database) -> Watched:
         return Watched(
             ledger=self.ledger,
             book=book,
             bundles={name: (b.manifest.version, b.device) for name, b in self.stations.bundles.items()},
-            threads=lambda: ["completion", "upkeep", "housekeeping", *self.engine.threads],
+            threads=lambda: [
+                *(["completion"] if self._receives else []),
+                "upkeep",
+                "housekeeping",
+                "watch",
+                *self.engine.threads,
+            ],
             upkeep_beat=lambda: self.upkeep.beat_at,
             next_completion=self.completion.next_deadline,
-            is_listening=lambda: self.receiver.is_listening,
+            is_listening=lambda: not self._receives or self.receiver.is_listening,
             has_room=self.spool.has_room,
         )
 
@@ -210,6 +240,7 @@ class Node:
         self.operations.stopping()
         if self.web is not None:
             self.web.stop()
+        self.watch.stop()
         self.completion.stop()
         self.upkeep.stop()
         self.housekeeping.stop()
@@ -219,12 +250,13 @@ class Node:
         working.join()
         self.receiver.stop(0)
         self.operations.stop()
-        self.ledger.close()
-        self.transactions.close()
-        if self.engine.is_working:  # the lock goes with the process
+        if self.engine.is_working:  # lock and lease go with the process
             log.warning("node_cut", meaning=_CUT)
         else:
+            self.lease.leave()
             os.close(self._lock)
+        self.ledger.close()
+        self.transactions.close()
         log.info("node_stopped")
 
     def __enter__(self) -> Self:
@@ -235,7 +267,7 @@ class Node:
         self.stop()
 
 
-def serve(settings: Settings, path: Path | None = None) -> NoReturn:
+def serve(settings: Settings, path: Path | None = None, roles: Roles = ALL) -> NoReturn:
     """Run a node until SIGTERM or SIGINT; ends the process. SIGHUP reads its configuration again.
 
     A second signal ends the process at once, ``stop_timeout_s`` ends it too: what was not
@@ -243,7 +275,7 @@ def serve(settings: Settings, path: Path | None = None) -> NoReturn:
     """
     told: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=_listen_to, args=(_signals(), told), name="signals", daemon=True).start()
-    with Node(settings, path) as node:
+    with Node(settings, path, roles) as node:
         while told.get() == signal.SIGHUP:
             with suppress(NodeError):  # the log says why
                 node.reload()
@@ -294,15 +326,20 @@ def _end_after(limit_s: float) -> None:
 
 
 def _lock_folder(settings: Settings) -> int:
-    """Hold the node's folder: two nodes in one folder would do each other's work."""
+    """Hold the node's folder: two nodes in one folder would do each other's work, unless a database says who.
+
+    Neither kind starts beside the other.
+    """
+    is_shared = settings.database.url is not None
     try:
         settings.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(settings.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigurationError(f"folder {settings.folder}: {error.strerror}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ConfigurationError(f"folder {settings.folder} is in use by another node") from None
+        hint = " that has no database.url" if is_shared else ""
+        raise ConfigurationError(f"folder {settings.folder} is in use by another node{hint}") from None
     return descriptor

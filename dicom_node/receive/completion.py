@@ -6,6 +6,9 @@ quiet timer, which every instance sets back; it is a short one once every associ
 sent to the series was released and the slices have no gap. A series that never falls
 quiet is taken as it is after a limit.
 
+Where several receive into one spool, each has a timer for what came to it. A timer that ends looks
+whether others got images of the series meanwhile, and is set back if so: the last to end tells.
+
 What is on disk is the series: a `CompleteSeries` is built from the spool's listing, so
 that the digest is the same before and after a restart.
 """
@@ -76,6 +79,7 @@ class _Arriving:
     first_at: float
     last_at: float
     seen_from_start: bool = False
+    known: int = 0  # instances that lie in the spool, as far as this process knows
     slices: list[tuple[Vector | None, Vector | None]] = field(default_factory=list)
     open_associations: set[int] = field(default_factory=set)
     was_aborted: bool = False
@@ -98,6 +102,8 @@ class Completion:
         it raises, the series is put under the timer again.
     clock : callable
         Monotonic seconds.
+    is_shared : bool
+        Whether others receive into the same spool.
     """
 
     def __init__(
@@ -106,8 +112,10 @@ class Completion:
         spool: Listing,
         on_complete: Callable[[CompleteSeries], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        is_shared: bool = False,
     ) -> None:
-        self._settings = settings
+        self._settings, self._is_shared = settings, is_shared
         self._spool = spool
         self._on_complete = on_complete
         self._clock = clock
@@ -118,11 +126,14 @@ class Completion:
         self._thread: threading.Thread | None = None
 
     def restore(self) -> None:
-        """Put every series in the spool under the timer, as after a restart."""
+        """Put every series in the spool under the timer: after a restart, or when another receiver died."""
         now = self._clock()
+        there = {
+            uid: len(self._spool.instances(uid)) if self._is_shared else 0 for uid in self._spool.series()
+        }
         with self._changed:
-            for series_instance_uid in self._spool.series():
-                self._arriving.setdefault(series_instance_uid, _Arriving(now, now))
+            for series_instance_uid, known in there.items():
+                self._arriving.setdefault(series_instance_uid, _Arriving(now, now, known=known))
             self._changed.notify()
 
     def instance_stored(self, instance: StoredInstance) -> None:
@@ -140,9 +151,11 @@ class Completion:
                 arriving = self._arriving[instance.series_instance_uid] = _Arriving(now, now)
                 stored = self._spool.instances(instance.series_instance_uid)
                 arriving.seen_from_start = len(stored) <= 1
+                arriving.known = len(stored) - 1  # without this one
             arriving.last_at = now
             arriving.open_associations.add(instance.association_id)
             if instance.is_new:
+                arriving.known += 1
                 arriving.slices.append((instance.position_mm, instance.orientation))
             # Each image only puts the end off: waking the thread for it would cost a switch an image
             if self._deadline(arriving) < self._waits_until:
@@ -172,8 +185,19 @@ class Completion:
                 arriving = self._arriving.get(series_instance_uid)
                 if arriving is None or self._deadline(arriving) > now:  # an instance came in between
                     continue
+                if self._is_shared and self._grew_elsewhere(series_instance_uid, arriving, now):
+                    continue
                 del self._arriving[series_instance_uid]
             self._complete(series_instance_uid)
+
+    def _grew_elsewhere(self, series_instance_uid: str, arriving: _Arriving, now: float) -> bool:
+        """Set the timer back if others got images of a series meanwhile, unless it has lasted too long."""
+        there = len(self._spool.instances(series_instance_uid))
+        if there <= arriving.known or now >= arriving.first_at + self._settings.longest_s:
+            return False
+        # Not every slice was seen, so that nobody can say that there is no gap
+        arriving.known, arriving.last_at, arriving.seen_from_start = there, now, False
+        return True
 
     def start(self) -> None:
         """Tick in a thread that sleeps until the next deadline."""

@@ -132,7 +132,7 @@ class Database:
         ------
         StorageExhausted, DatabaseUnavailable
         """
-        with self._telling(), self.engine.connect() as connection:
+        with self.telling(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -143,7 +143,7 @@ class Database:
         ------
         StorageExhausted, DatabaseUnavailable
         """
-        with self._telling(), self.engine.begin() as connection:
+        with self.telling(), self.engine.begin() as connection:
             if self.is_shared:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER)))
             yield connection
@@ -153,7 +153,7 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def telling(self) -> Iterator[None]:
         try:
             yield
         except sa.exc.OperationalError as error:  # full, locked, read-only; gone

@@ -4,6 +4,9 @@ Workflows survive ``kill -9``: after a restart they go on at the first step that
 A step may run again, so each must be idempotent. A workflow with an id that was used before
 does not run a second time.
 
+Several processes may share the workflows in PostgreSQL, each with an executor id and queues of its own
+choice; :mod:`dicom_node.workflow.lease` sees to what one leaves behind.
+
 In DBOS a wait ends at a time of the wall clock; `follow_clock` corrects it when that is set back.
 """
 
@@ -11,7 +14,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +23,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import structlog
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions, WorkflowStatus
 
 from dicom_node.errors import is_transient
 from dicom_node.workflow.database import Database
@@ -53,27 +57,42 @@ _ENDED = {
 }
 
 
+def _everything(_queue: str) -> bool:
+    return True
+
+
 class DurableEngine:
     """The one workflow engine of a process.
 
     Parameters
     ----------
     where : the SQLite file of the workflows, made when missing, or the database that holds them
+    executor : what this process is called among those that share the database; at each start the same
+    works_on : tells of a queue whether this process takes work from it
     """
 
-    def __init__(self, where: Path | Database) -> None:
+    def __init__(
+        self, where: Path | Database, executor: str = "node", works_on: Callable[[str], bool] = _everything
+    ) -> None:
         self._database = where if isinstance(where, Database) else Database.in_file(where)
-        DBOS(
+        self._executor, self._works_on = executor, works_on
+        # Shapes whose work is gone on with: a process of another release may still run, see lease
+        self.shapes: Callable[[], Collection[str]] = lambda: (SHAPE,)
+        self._dbos = DBOS(
             config={
                 "name": "dicom-node",
                 "system_database_engine": self._database.engine,
                 "application_version": SHAPE,
-                "executor_id": "node",
+                "executor_id": executor,
                 "run_migrations": True,
+                # Nobody here waits for messages or events; and it may not be changed for a database
+                "use_listen_notify": not self._database.is_shared,
             }
         )
         self._queues: dict[str, int] = {}
         self._is_launched = False
+        self._active: set[str] = set()
+        self._idle: set[str] = set()
         self._running = 0
         self._counting = threading.Lock()
         self._wall_ahead_s = _wall_ahead_s()
@@ -82,23 +101,33 @@ class DurableEngine:
         """Register a workflow under a name that outlives renamings in the code."""
 
         def run(*args: P.args, **kwargs: P.kwargs) -> R:  # DBOS marks functions, not bound methods
+            workflow_id = DBOS.workflow_id or ""
+            self._active.add(workflow_id)
             try:
                 return function(*args, **kwargs)
             except Exception:
                 log.exception("workflow_failed", workflow=name)
                 raise
+            finally:
+                self._active.discard(workflow_id)
 
         return DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES)(run)
 
     def queue(self, name: str, at_once: int) -> str:
         """Declare a queue that runs so many workflows at a time; returns its name."""
         if self._is_launched and name not in self._queues:
+            listened_to = self._dbos._listening_queues
+            if listened_to is not None and self._works_on(name):
+                listened_to.append(name)
             DBOS.register_queue(name, worker_concurrency=at_once, polling_interval_sec=POLLING_S)
         self._queues[name] = at_once
         return name
 
     def start(self) -> None:
         """Take up unfinished workflows and begin to work."""
+        mine = [name for name in self._queues if self._works_on(name)]
+        if len(mine) < len(self._queues):
+            DBOS.listen_queues(mine)
         DBOS.launch()
         for name, at_once in self._queues.items():
             DBOS.register_queue(name, worker_concurrency=at_once, polling_interval_sec=POLLING_S)
@@ -107,7 +136,9 @@ class DurableEngine:
     @property
     def threads(self) -> list[str]:
         """Names of the threads that take work from the queues; a new queue's comes within a second."""
-        return [f"queue-worker-{name}" for name in self._queues] if self._is_launched else []
+        if not self._is_launched:
+            return []
+        return [f"queue-worker-{name}" for name in self._queues if self._works_on(name)]
 
     def enqueue(
         self,
@@ -155,10 +186,56 @@ class DurableEngine:
             return DBOS.run_step(options, function, *args, **kwargs)
 
     def under_way(self) -> set[str]:
-        """Return the ids of the workflows that wait or run, of the present shape."""
+        """Return the ids of the workflows that wait or run, of a shape that is gone on with."""
+        return {
+            workflow.workflow_id for workflow in self._unfinished() if workflow.app_version in self.shapes()
+        }
+
+    def drop_older(self) -> int:
+        """Cancel the workflows of a shape that is not gone on with; repair finds what they left behind."""
+        shapes = self.shapes()
+        ids = [workflow.workflow_id for workflow in self._unfinished() if workflow.app_version not in shapes]
+        for start in range(0, len(ids), _BATCH):
+            DBOS.cancel_workflows(ids[start : start + _BATCH])
+        if ids:
+            log.warning("older_workflows_dropped", count=len(ids), shape=SHAPE)
+        return len(ids)
+
+    def _unfinished(self) -> list[WorkflowStatus]:
         states = ["ENQUEUED", "DELAYED", "PENDING"]
-        found = DBOS.list_workflows(status=states, app_version=SHAPE, load_input=False, load_output=False)
-        return {workflow.workflow_id for workflow in found}
+        return DBOS.list_workflows(status=states, load_input=False, load_output=False)
+
+    def take_over(self, executor: str) -> int:
+        """Queue anew what an executor was running that is no more; returns how many workflows.
+
+        Nobody else may do so at that time, and it may not come back: its lease is to be held.
+        """
+        # Not resume_workflows: that forgets how often a workflow was recovered, and a series that kills
+        # its process would kill one after the other
+        return len(DBOS._recover_pending_workflows([executor]))
+
+    def revive(self) -> int:
+        """Queue anew what this process is to run by the database, but does not; returns how many workflows.
+
+        As when the database went away between the taking of a workflow and its start. To be called
+        now and then: only what was so at the last call, too, is meant.
+        """
+        found = DBOS.list_workflows(
+            status="PENDING",
+            executor_id=self._executor,
+            app_version=SHAPE,
+            load_input=False,
+            load_output=False,
+        )
+        idle = {w.workflow_id: w.queue_name for w in found if w.workflow_id not in self._active}
+        again = defaultdict(list)
+        for workflow_id in self._idle & idle.keys():
+            again[idle.pop(workflow_id)].append(workflow_id)
+        self._idle = set(idle)
+        for queue, ids in again.items():
+            DBOS.resume_workflows(ids, queue_name=queue)
+            log.warning("workflows_revived", queue=queue, count=len(ids))
+        return sum(map(len, again.values()))
 
     def ended(self, prefix: str) -> tuple[Ended, object] | None:
         """How the latest workflow whose id begins so ended, and what it returned; None without one."""

@@ -21,7 +21,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -251,14 +251,20 @@ class Housekeeping:
     Parameters
     ----------
     every_s : between two times; the first comes after so long
+    leads : whether this process is the one of several that does so
     """
 
     def __init__(
-        self, settings: Settings, retention: Retention, engine: DurableEngine, every_s: float = EVERY_S
+        self,
+        settings: Settings,
+        retention: Retention,
+        engine: DurableEngine,
+        every_s: float = EVERY_S,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._workflows_days = settings.retention.workflows_days
         self._retention, self._engine = retention, engine
-        self._every_s = every_s
+        self._every_s, self._leads = every_s, leads
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
@@ -279,6 +285,8 @@ class Housekeeping:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
+            if not self._leads():
+                continue
             try:
                 self._retention.clean()
                 before = datetime.now(UTC) - timedelta(days=self._workflows_days)

@@ -76,6 +76,10 @@ class Task:
 class Stations:
     """The stations of one node, built from its settings.
 
+    Parameters
+    ----------
+    with_models : without them nothing can be selected or analysed; for a node that leaves that to others
+
     Raises
     ------
     BundleError
@@ -84,11 +88,11 @@ class Stations:
         When a pipeline takes a contrast that its bundle was not trained for.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, with_models: bool = True) -> None:
+        self.settings, self._with_models = settings, with_models
         self.progress = Progress()
         self._loading = threading.Lock()
-        self.bundles = load_bundles(settings.analysis, settings.pipelines)
+        self.bundles = load_bundles(settings.analysis, settings.pipelines) if with_models else {}
 
     def prove(self, settings: Settings) -> None:
         """See that the models in use can serve other pipelines.
@@ -97,7 +101,7 @@ class Stations:
         ------
         ConfigurationError
         """
-        for pipeline in settings.pipelines:
+        for pipeline in settings.pipelines if self._with_models else ():
             if pipeline.bundle not in self.bundles:
                 raise ConfigurationError(
                     f"pipelines.{pipeline.name}.bundle: {pipeline.bundle!r} is not loaded; restart the node"

@@ -12,6 +12,7 @@ import structlog
 from dicom_node.errors import Cancelled, ConfigurationError
 from dicom_node.receive.completion import CompleteSeries
 from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.lease import Lease
 from dicom_node.workflow.ledger import Entry, Ledger, Sent, State
 from dicom_node.workflow.repair import Repair
 from dicom_node.workflow.series_job import SeriesJob, job_id_of, run_of
@@ -28,6 +29,7 @@ class Upkeep:
 
     Parameters
     ----------
+    lease : of several processes, the one that leads does this
     look : describes a series as it lies in the spool; None when nothing of it is there
     """
 
@@ -37,17 +39,22 @@ class Upkeep:
         ledger: Ledger,
         jobs: SeriesJob,
         repair: Repair,
+        lease: Lease,
         look: Callable[[str], CompleteSeries | None],
     ) -> None:
         self._engine, self._ledger, self._jobs, self._repair, self._look = engine, ledger, jobs, repair, look
+        self._lease = lease
         self.beat_at = time.monotonic()  # when it last went round
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
         """Mend the book, take up the orders that were given meanwhile, and go on so."""
-        self._repair.at_start()
-        self.take_orders()
+        if self._lease.leads:
+            alive, _ = self._lease.others()
+            self._engine.drop_older()
+            self._repair.at_start(at_once=not alive)
+            self.take_orders()
         self._thread.start()
 
     def stop(self) -> None:
@@ -89,11 +96,14 @@ class Upkeep:
         repaired_at = time.monotonic()
         while not self._stopping.wait(EVERY_S):
             self.beat_at = time.monotonic()
+            if not self._lease.leads:
+                continue
             try:
                 self._engine.follow_clock()
                 self.take_orders()
                 if time.monotonic() - repaired_at >= REPAIR_EVERY_S:
                     repaired_at = time.monotonic()
+                    self._engine.drop_older()
                     self._repair.while_running()
             except Cancelled:
                 continue  # cancelled while it was taken up: the book says so
