@@ -28,7 +28,8 @@ SOME = [
     "commitment asked",
 ]
 
-pytestmark = [pytest.mark.slow, pytest.mark.peer]
+# A busy machine starts a node in half a minute, and this starts seven
+pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
