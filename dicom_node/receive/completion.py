@@ -170,6 +170,11 @@ class Completion:
                     arriving.was_aborted |= not released
             self._changed.notify()
 
+    def arriving(self) -> list[str]:
+        """List the series under the timer, the first to arrive first."""
+        with self._changed:
+            return list(self._arriving)
+
     def next_deadline(self) -> float | None:
         """Return when `tick` has something to do, on the clock; None while nothing arrives."""
         with self._changed:

@@ -10,10 +10,11 @@ from starlette.exceptions import HTTPException
 
 from dicom_node import __version__
 from dicom_node.errors import NodeError, PermanentError
-from dicom_node.web import node_pages, series_pages
+from dicom_node.web import node_pages, series_list, series_pages
 from dicom_node.web.access import Guard
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.pages import STATIC, page
+from dicom_node.web.shelf import Shelf
 
 DESCRIPTION = "A DICOM node that runs brain-tumour models on MR series. **Research use only.**"
 
@@ -31,12 +32,14 @@ def create_app(node: NodeView) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
     )
     app.state.node = node
+    app.state.shelf = Shelf(node.settings.web.cache_mb << 20)
     app.add_middleware(Guard)
     app.add_exception_handler(HTTPException, _tell_http)
     app.add_exception_handler(NodeError, _tell_node)
     app.add_exception_handler(Exception, _tell_unexpected)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/", lambda: RedirectResponse("/series"), include_in_schema=False)
+    app.include_router(series_list.router)
     app.include_router(series_pages.router)
     app.include_router(node_pages.router)
     return app

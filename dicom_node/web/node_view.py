@@ -21,20 +21,25 @@ class NodeView:
 
     Attributes
     ----------
-    since : when it was started
+    started : the settings at its start; those that hold now are ``settings``
+    since : when that was
     """
 
-    settings: Settings
+    started: Settings
     stations: Stations
     ledger: Ledger
     spool: Spool
     completion: Completion
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    @property
+    def settings(self) -> Settings:
+        """As they were read last."""
+        return self.stations.settings
+
 
 def _of(request: Request) -> NodeView:
-    node = request.app.state.node
-    assert isinstance(node, NodeView)  # noqa: S101 - tells mypy what create_app has put there
+    node: NodeView = request.app.state.node
     return node
 
 
