@@ -20,6 +20,7 @@ from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.events import Bulletin
 from dicom_node.http_client import look_at_web
 from dicom_node.log import configure_logging
+from dicom_node.operate.notify import prove as prove_notifications
 from dicom_node.operate.operations import Operations, Watched
 from dicom_node.operate.reload import Change, Reload
 from dicom_node.operate.router import router_of
@@ -111,7 +112,7 @@ class Node:
             on_event_report=self.commitments.take,
             tell=tell,
         )
-        self.operations = Operations(settings, bulletin, self._watched(databases.ledger))
+        self.operations = Operations(settings, bulletin, self._watched(databases.ledger), self.engine)
         view = NodeView(settings, self.stations, self.ledger, self.spool, self.completion)
         app = create_app(view)
         app.include_router(router_of(self.operations.endpoints))
@@ -316,6 +317,7 @@ def _look_at(settings: Settings) -> None:
     for note in [*look_at_all(settings), *look_at_web(settings)]:
         if note.is_warning:
             log.warning("settings", note=note.text)
+    prove_notifications(settings)
 
 
 def _end_after(limit_s: float) -> None:

@@ -62,6 +62,10 @@ class Metrics:
             "station", "reason", "final",
         )  # fmt: skip
         self._logins = self._counter("logins", "Logins to the page and the API", "succeeded")
+        self._notifications = self._counter("notifications", "Attempts to notify", "to", "result")
+        self._audit = self._counter("audit", "Audit messages: written, or failed", "result")
+        for result in ("written", "failed"):
+            self._audit.labels(result)
         self._reloads = self._counter("reloads", "Readings of the configuration while running", "taken")
         self._latency = Histogram(
             "dicom_node_station_seconds",
@@ -74,6 +78,14 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics as Prometheus reads them."""
         return generate_latest(self.registry)
+
+    def notified(self, to: str, result: str) -> None:
+        """Count an attempt to notify."""
+        self._notifications.labels(to, result).inc()
+
+    def audited(self, result: str) -> None:
+        """Count an audit message."""
+        self._audit.labels(result).inc()
 
     def take(self, event: Event) -> None:
         """Count an event."""

@@ -16,12 +16,14 @@ from dicom_node.operate.health import Check, Checks, Proof, Report, beats, threa
 from dicom_node.operate.journal import Journal
 from dicom_node.operate.listener import Listener
 from dicom_node.operate.metrics import Metrics
+from dicom_node.operate.notify import Notifications
 from dicom_node.operate.service_manager import ServiceManager, Watchdog
 from dicom_node.operate.standing import Standing
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.settings import Settings
 from dicom_node.workflow.book import JOBS
 from dicom_node.workflow.database import Database
+from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Ledger
 
 # The upkeep goes round each second; a repair of a large book takes its time
@@ -63,16 +65,20 @@ class Operations:
     ----------
     bulletin : is listened to
     watched : asked when somebody wants to know
+    engine : not started yet: notifications are registered here
     """
 
-    def __init__(self, settings: Settings, bulletin: Bulletin, watched: Watched) -> None:
+    def __init__(
+        self, settings: Settings, bulletin: Bulletin, watched: Watched, engine: DurableEngine
+    ) -> None:
         self._settings, self._bulletin, self._watched = settings, bulletin, watched
         self._is_stopping = False
         self.manager = ServiceManager()
         self.metrics = Metrics(watched.ledger.entry)
-        for take in (Journal().take, self.metrics.take):
+        self.notifications = Notifications(engine, watched.ledger, settings, self.metrics.notified)
+        for take in (Journal().take, self.metrics.take, self.notifications.take):
             bulletin.listen(take)
-        self._writable = Proof("database", partial(_write, watched.book))
+        self._writable = Proof("database", partial(prove_writable, watched.book))
         self._health = Checks(
             {
                 "threads": threads_live(watched.threads),
@@ -81,7 +87,7 @@ class Operations:
             }
         )
         ready: dict[str, Check] = {
-            "models": lambda: "" if watched.bundles or not settings.pipelines else "no model is loaded",
+            "models": self._missing_models,
             "listening": lambda: "" if watched.is_listening() else "it does not listen",
             "disk": lambda: "" if watched.has_room() else "less free than receive.minimum_free_mb",
             "database": self._writable,
@@ -114,6 +120,7 @@ class Operations:
     def use(self, settings: Settings) -> None:
         """Watch by these settings from now on."""
         self._settings = settings
+        self.notifications.use(settings)
 
     def instance_stored(self, instance: StoredInstance) -> None:
         """Tell of an image that is on disk."""
@@ -133,6 +140,7 @@ class Operations:
     def start(self) -> None:
         """Begin to watch; ConfigurationError where ``operate.port`` cannot be listened on."""
         self._writable.start()
+        self.notifications.start()
         if self._settings.operate.port is not None:
             self.listener = Listener(self._settings.operate, self.endpoints)
             log.info("operate_started", host=self._settings.operate.host, port=self.listener.port)
@@ -151,8 +159,17 @@ class Operations:
     def stop(self) -> None:
         """Watch no more."""
         self._writable.stop()
+        self.notifications.stop()
         if self.listener is not None:
             self.listener.stop()
+
+    def _missing_models(self) -> str:
+        """Name models that are not loaded; a process that leaves the analysis to others has none."""
+        wanted = (
+            {pipeline.bundle for pipeline in self._settings.pipelines} if self._watched.bundles else set()
+        )
+        missing = sorted(wanted - self._watched.bundles.keys())
+        return f"not loaded: {', '.join(missing)}" if missing else ""
 
     def _is_completion_overdue(self) -> str:
         due = self._watched.next_completion()
@@ -160,7 +177,7 @@ class Operations:
         return f"a series is overdue by {late_s:.0f} s" if late_s > OVERDUE_S else ""
 
 
-def _write(database: Database) -> None:
+def prove_writable(database: Database) -> None:
     """Prove that a database can be written, by a change of no row."""
     with database.writing() as connection:
         connection.execute(JOBS.update().where(JOBS.c.job_id == "").values(state=JOBS.c.state))
