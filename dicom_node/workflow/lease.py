@@ -34,6 +34,7 @@ GRACE_S = 3.0  # to come back after a lost session
 REJOIN_S = 15.0  # after the database was away: a connection may take its time
 PATIENCE_S = 10.0  # for the lock of a process of the same name that has just died
 REVIVE_EVERY_S = 5.0
+STOP_S = 5.0
 # A host that is gone without a word loses its session after about five seconds
 _WATCHFUL = (
     "SET tcp_keepalives_idle = 2",
@@ -148,6 +149,11 @@ class Lease:
         return False
 
     @property
+    def is_kept(self) -> bool:
+        """Whether the place was held when last looked at."""
+        return self._session is not None or not self._database.is_shared
+
+    @property
     def leads(self) -> bool:
         """Whether this process does what is nobody's part."""
         return self._leads
@@ -183,14 +189,15 @@ class Lease:
     @contextmanager
     def in_place_of(self, other: Executor) -> Iterator[bool]:
         """Hold the place of a process that is gone; False when somebody else holds it."""
-        with self._asking() as session:
-            taken = session is not None and _try_lock(session, _key_of(other.name))
-            try:
-                yield taken
-            finally:
-                if taken and session is not None:
-                    with suppress(sa.exc.DBAPIError):  # it went with the session
-                        session.execute(sa.select(sa.func.pg_advisory_unlock(_key_of(other.name))))
+        with self._database.telling():
+            session = self._session_of_its_own()
+        try:
+            with self._database.telling():
+                taken = _try_lock(session, _key_of(other.name))
+            yield taken
+        finally:
+            with suppress(sa.exc.DBAPIError):
+                session.close()
 
     def forget(self, other: Executor) -> None:
         """Strike out a process that left nothing behind any more; to be called in its place."""
@@ -216,11 +223,8 @@ class Lease:
     def _open(self) -> bool:
         """Open a session of our own and lock our name in it; False when somebody else has it."""
         with self._using, self._database.telling():
-            session = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            session.detach()
+            session = self._session_of_its_own()
             try:
-                for setting in _WATCHFUL:
-                    session.execute(sa.text(setting))
                 if _try_lock(session, _key_of(self._me.name)):
                     self._leads = _try_lock(session, _LEADER)
                     self._session = session
@@ -230,6 +234,14 @@ class Lease:
                 raise
             session.close()
             return False
+
+    def _session_of_its_own(self) -> sa.Connection:
+        """Open a session that is in no pool: what is locked in it is free when it is closed."""
+        session = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session.detach()
+        for setting in _WATCHFUL:
+            session.execute(sa.text(setting))
+        return session
 
     @contextmanager
     def _asking(self) -> Iterator[sa.Connection | None]:
@@ -252,7 +264,10 @@ class Lease:
 
 
 class Watch:
-    """A thread of each process: keeps its place, looks after the others and after its own workflows.
+    """Two threads of each process: one keeps its place, one looks after the others and its own workflows.
+
+    The first asks the database only, at each second: what the workflow engine is asked waits for as long as
+    the database is away, and then some.
 
     Parameters
     ----------
@@ -272,25 +287,33 @@ class Watch:
         self._gone_since: dict[str, float] = {}
         self._wary_until = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._keep, name="lease", daemon=True),
+            threading.Thread(target=self._run, name="watch", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread; the place is kept until `Lease.leave`."""
+        """End the threads, unless the database keeps them waiting; the place is kept until `Lease.leave`."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(STOP_S)
 
     def look(self) -> None:
         """Look once; takes over from those that were gone for long enough."""
         now = time.monotonic()
-        if not self._lease.keep():
-            self._wary_until = now + REJOIN_S  # the others lost their sessions, too
+        try:
+            if not self._lease.is_kept:
+                raise DatabaseUnavailable("the lease is lost")  # noqa: TRY301
+            alive, gone = self._lease.others()
+        except DatabaseUnavailable:
+            self._wary_until = time.monotonic() + REJOIN_S  # the others lost their sessions, too
             return
-        alive, gone = self._lease.others()
         self._gone_since = {each.name: self._gone_since.get(each.name, now) for each in gone}
         for each in gone:
             if now < max(self._wary_until, self._gone_since[each.name] + GRACE_S):
@@ -312,6 +335,13 @@ class Watch:
             return  # a receiver will do the rest, and strike it out
         self._lease.forget(other)
         log.warning("taken_over", executor=other.name, workflows=count, series=received)
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(EVERY_S):
+            try:
+                self._lease.keep()
+            except Exception as error:  # noqa: BLE001 - it comes again in a second
+                log.error("watch_failed", error=type(error).__name__)  # noqa: TRY400 - as above
 
     def _run(self) -> None:
         revived_at = time.monotonic()

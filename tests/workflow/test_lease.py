@@ -17,7 +17,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
 from dicom_node.workflow import lease
 from dicom_node.workflow.database import Database, open_ledger
-from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.engine import RECOVERIES, DurableEngine, Ended
 from dicom_node.workflow.lease import Executor, Lease, Watch
 from dicom_node.workflow.roles import ALL, Role, executor_of, need_server, roles_of, works_on
 from tests.support.postgres import PASSWORD, Postgres, postgres
@@ -131,9 +131,11 @@ def test_a_database_that_was_away_makes_nobody_dead(
     here, taken, _ = watch(one)
     server.stop()
     here.look()
+    assert not one.keep()
     assert not two.keep()
     assert not one.leads
     server.start()
+    assert one.keep()
     here.look()  # the other has not come back yet
     assert taken == []
     assert two.keep()
@@ -167,9 +169,9 @@ def engine(tmp_path: Path) -> Iterator[DurableEngine]:
     engine.stop(0)
 
 
-def change(folder: Path, statement: str) -> None:
+def change(folder: Path, statement: str, *values: object) -> None:
     with closing(sqlite3.connect(folder / "workflows.sqlite")) as connection, connection:
-        assert connection.execute(statement).rowcount == 1
+        assert connection.execute(statement, values).rowcount == 1
 
 
 def test_workflows_of_a_shape_that_nobody_runs_any_more_are_dropped(
@@ -205,6 +207,24 @@ def test_a_workflow_that_should_run_and_does_not_is_begun_again_without_a_restar
     wait_for(lambda: not engine.under_way())
     assert ran == [1, 1]
     assert engine.revive() == engine.revive() == 0
+
+
+def test_what_is_taken_over_keeps_its_queue_and_is_given_up_when_it_kills_one_process_after_the_other(
+    engine: DurableEngine, tmp_path: Path
+) -> None:
+    ran: list[int] = []
+    run = engine.workflow("note", ran.append)
+    queue = engine.queue("notes", at_once=1)
+    engine.start()
+    for number, attempts in ((1, 1), (2, RECOVERIES + 1)):
+        engine.enqueue_at(1, 3600, queue, f"job-{number}", run, number)
+        running = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'dead', recovery_attempts = ?"
+        change(tmp_path, f"{running} WHERE workflow_uuid = ?", attempts, f"job-{number}")
+    assert engine.take_over("another") == 0
+    assert engine.take_over("dead") == 2
+    wait_for(lambda: not engine.under_way())
+    assert (engine.ended("job-1"), engine.ended("job-2")) == ((Ended.WELL, None), (Ended.GIVEN_UP, None))
+    assert ran == [1]
 
 
 def test_roles_are_named_and_a_part_of_them_needs_a_server(tmp_path: Path) -> None:

@@ -184,6 +184,21 @@ def test_a_row_lost_from_the_book_before_there_was_a_result_comes_again_from_the
     assert entry.series_instance_uid == pydicom.dcmread(paths[0]).SeriesInstanceUID
 
 
+def test_work_that_an_earlier_release_had_in_flight_is_begun_anew_when_its_steps_were_others(
+    bench: Bench, series_of: Series
+) -> None:
+    bench.run(series_of(image_spot()))
+    before = bench.objects()
+    bench.change("ledger", "UPDATE jobs SET state = 'waiting', outcome = NULL")
+    older = "UPDATE workflow_status SET status = ?, application_version = '1' WHERE name = ?"
+    bench.change("workflows", older, "PENDING", "series")
+    bench.change("workflows", older, "ENQUEUED", "deliver")
+    entry = bench.run()
+    assert (entry.state, entry.outcome) == (State.DONE, Outcome.FINDINGS)
+    assert "older_workflows_dropped" in bench.log
+    assert bench.objects() == before
+
+
 def test_a_book_of_an_earlier_release_is_gone_on_with(bench: Bench, series_of: Series) -> None:
     bench.run(series_of(image_spot()))
     for column in ("version", "priority", "remedy", "attempts", "since", "ordered"):
