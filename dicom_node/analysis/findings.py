@@ -105,6 +105,5 @@ class Findings:
 
     @property
     def key_slice(self) -> int:
-        """The slice to show: where most lesion voxels lie, else the detector's top slice."""
-        areas = np.count_nonzero(self.labels, axis=(1, 2))
-        return int(areas.argmax()) if areas.any() else self.top_slice
+        """The slice to show: where the largest lesion is largest, else the detector's top slice."""
+        return self.lesions[0].largest_slice if self.lesions else self.top_slice

@@ -28,6 +28,7 @@ def make_key_objects(volume: MRVolume, findings: Findings, provenance: Provenanc
         observer_device_context=observer_of(provenance),
         description=f"Slices on which the models see most of each region of {label}. {RESEARCH_USE}.",
     )
+    content[0].ContinuityOfContent = "SEPARATE"
     items = content[0].ContentSequence
     for item, frame in zip((i for i in items if i.ValueType == "IMAGE"), keys, strict=True):
         if frame.frame_number is not None:

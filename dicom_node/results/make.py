@@ -79,10 +79,9 @@ def make_results(
     provenance = replace(provenance, began=_began(provenance, predecessor))
     shown: FrameReference | None = None
     if findings.lesions:
-        # the slice of the largest lesion's outline in the report
-        key_slice = findings.lesions[0].largest_slice
-        picture = slice_picture(volume, findings, key_slice)
-        shown = volume.frames[key_slice]
+        # that of the largest lesion's outline in the report
+        picture = slice_picture(volume, findings, findings.key_slice)
+        shown = volume.frames[findings.key_slice]
     else:
         picture = _negative_card(findings, limitations)
     made: dict[Kind, Dataset] = {}

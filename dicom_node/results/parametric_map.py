@@ -43,7 +43,10 @@ def make_parametric_map(volume: MRVolume, findings: Findings, provenance: Proven
         content_description=f"Segmenter's probability of {findings.algorithm.finding.label}",
         derivation=codes.SEGMENTED,
     )
+    made.ContentCreatorName = None
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]  # dcmqi reads none without
     refer_to_source(made, volume, provenance)
+    _order_frames(made, volume)
     name_dimensions(made, provenance.uid("pm dimensions"))
     stamp(made, provenance, Kind.PM)
     return made
@@ -53,6 +56,35 @@ def mapped_slices(findings: Findings) -> range:
     """From the first to the last slice that the segmenter saw; empty when it saw none."""
     seen = np.flatnonzero(findings.segmented)
     return range(int(seen[0]), int(seen[-1]) + 1) if seen.size else range(0)
+
+
+def _order_frames(made: Dataset, volume: MRVolume) -> None:
+    """Store the frames in the order of the volume's slices.
+
+    highdicom stores them the other way round, and dcmqi puts them into a volume in the order of the file.
+    """
+    groups = list(made.PerFrameFunctionalGroupsSequence)
+    place = {(f.sop_instance_uid, f.frame_number): index for index, f in enumerate(volume.frames)}
+    sources = [each.DerivationImageSequence[0].SourceImageSequence[0] for each in groups]
+    slices = [place[s.ReferencedSOPInstanceUID, s.get("ReferencedFrameNumber")] for s in sources]
+    order = np.argsort(slices)
+    frames = np.frombuffer(made.FloatPixelData, np.float32).reshape(len(groups), -1)
+    made.FloatPixelData = frames[order].tobytes()
+    made.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
+    for number, each in enumerate(made.PerFrameFunctionalGroupsSequence, start=1):
+        each.FrameContentSequence[0].DimensionIndexValues = number
+
+
+def _anatomy() -> Dataset:
+    """Frame Anatomy (PS3.3 C.7.6.16.2.8)."""
+    region = Dataset()
+    region.CodeValue = codes.BRAIN.value
+    region.CodingSchemeDesignator = codes.BRAIN.scheme_designator
+    region.CodeMeaning = codes.BRAIN.meaning
+    item = Dataset()
+    item.AnatomicRegionSequence = [region]
+    item.FrameLaterality = "U"
+    return item
 
 
 def _probability(findings: Findings) -> RealWorldValueMapping:

@@ -6,7 +6,7 @@ failed. The failed one needs no geometry and no pixels, since these may be what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from highdicom.sr import (
     CodeContentItem,
@@ -125,7 +125,7 @@ def _document(
         root.ContentSequence.append(measured)
     root.ContentSequence.append(evaluation)
     report = Comprehensive3DSR(
-        evidence=_evidence(provenance, segmentation),
+        evidence=_stand_ins(provenance, segmentation, groups),
         content=root,
         series_instance_uid=provenance.series_uid(Kind.SR),
         series_number=1,
@@ -136,6 +136,7 @@ def _document(
         is_final=False,
         is_verified=False,
     )
+    report.CurrentRequestedProcedureEvidenceSequence = _evidence(provenance, segmentation)
     if groups:
         items = list(report.ContentSequence)
         library = _image_library(provenance)
@@ -220,20 +221,49 @@ def _code(code: Code) -> Dataset:
 
 
 def _evidence(provenance: Provenance, segmentation: Dataset | None) -> list[Dataset]:
-    """What highdicom needs to see of all source images and the SEG to list them as evidence."""
-    instances = list(provenance.source.instances)
+    """Current Requested Procedure Evidence (PS3.3 C.17.2): all source images and the SEG."""
+    by_series: dict[str, list[Dataset]] = {}
+    for instance in _evident(provenance, segmentation):
+        reference = image_reference(instance.sop_class_uid, instance.sop_instance_uid)
+        by_series.setdefault(instance.series_uid, []).append(reference)
+    study = Dataset()
+    study.StudyInstanceUID = provenance.source.study_instance_uid
+    study.ReferencedSeriesSequence = []
+    for series_uid, references in by_series.items():
+        series = Dataset()
+        series.ReferencedSOPSequence = references
+        series.SeriesInstanceUID = series_uid
+        study.ReferencedSeriesSequence.append(series)
+    return [study]
+
+
+def _evident(provenance: Provenance, segmentation: Dataset | None) -> Iterator[Instance]:
+    yield from provenance.source.instances
     if segmentation is not None:
-        instances.append(
-            Instance(segmentation.SeriesInstanceUID, segmentation.SOPClassUID, segmentation.SOPInstanceUID)
-        )
-    made = []
-    for instance in instances:
-        ds = stand_in(provenance)
-        ds.SeriesInstanceUID = instance.series_uid
-        ds.SOPClassUID = instance.sop_class_uid
-        ds.SOPInstanceUID = instance.sop_instance_uid
-        made.append(ds)
+        yield Instance(segmentation.SeriesInstanceUID, segmentation.SOPClassUID, segmentation.SOPInstanceUID)
+
+
+def _stand_ins(
+    provenance: Provenance, segmentation: Dataset | None, groups: Sequence[Group]
+) -> list[Dataset]:
+    """What highdicom asks to see: the instances that the groups refer to, or any. A list of all is slow."""
+    named = {uid for group in groups for item in group for uid in _referred_to(item)}
+    made: list[Dataset] = []
+    for instance in _evident(provenance, segmentation):
+        if instance.sop_instance_uid in named or not (named or made):
+            ds = stand_in(provenance)
+            ds.SeriesInstanceUID = instance.series_uid
+            ds.SOPClassUID = instance.sop_class_uid
+            ds.SOPInstanceUID = instance.sop_instance_uid
+            made.append(ds)
     return made
+
+
+def _referred_to(item: Dataset) -> Iterator[str]:
+    for reference in item.get("ReferencedSOPSequence", ()):
+        yield str(reference.ReferencedSOPInstanceUID)
+    for below in item.get("ContentSequence", ()):
+        yield from _referred_to(below)
 
 
 def report_of(result: ResultSet) -> ResultObject:

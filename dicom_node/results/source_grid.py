@@ -6,12 +6,16 @@ Derivation Image functional group, and that is where readers must look.
 
 from __future__ import annotations
 
-from pydicom import Dataset
-from pydicom.uid import MRImageStorage
+from pydicom import DataElement, Dataset
+from pydicom.tag import Tag
+from pydicom.uid import UID, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.results.provenance import Provenance, stand_in
 from dicom_node.series.volume import FrameReference, MRVolume
+
+_REFERENCED_SOP_CLASS_UID = Tag("ReferencedSOPClassUID")
+_REFERENCED_SOP_INSTANCE_UID = Tag("ReferencedSOPInstanceUID")
 
 
 def slice_stand_ins(volume: MRVolume, used: range, provenance: Provenance) -> list[Dataset]:
@@ -87,8 +91,9 @@ def refer_to_source(made: Dataset, volume: MRVolume, provenance: Provenance) -> 
 def image_reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     """SOP Instance Reference macro (PS3.3 10.8)."""
     item = Dataset()
-    item.ReferencedSOPClassUID = sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_instance_uid
+    # added as elements: there are hundreds, and attributes are looked up by their names
+    item.add(DataElement(_REFERENCED_SOP_CLASS_UID, "UI", UID(sop_class_uid), already_converted=True))
+    item.add(DataElement(_REFERENCED_SOP_INSTANCE_UID, "UI", UID(sop_instance_uid), already_converted=True))
     return item
 
 

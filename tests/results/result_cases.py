@@ -25,12 +25,23 @@ from dicom_node.phantom.mr_series import mr_series
 from dicom_node.results.make import make_failure, make_results
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.series.volume import Contrast, FrameReference, MRVolume
+from tests.support.running import need
 
 MADE_AT = datetime(2026, 1, 5, 11, 30, tzinfo=UTC)
 ALGORITHM = Algorithm("flair-glioma", "1.0.0", "5e" * 32, (("threshold", "0.5"), ("rule", "percentile")))
 LIMITATIONS = "Trained on adults with low-grade glioma."
 SHAPE = (12, 40, 32)
 TOOLS = Path(sys.executable).parent
+
+
+def _unit(*direction: float) -> NDArray[np.float64]:
+    return np.array(direction) / np.linalg.norm(direction)
+
+
+def _square(row: NDArray[np.float64], near: Sequence[float]) -> NDArray[np.float64]:
+    """The direction nearest to another that is square to a row."""
+    return _unit(*(np.array(near) - row * (row @ np.array(near))))
+
 
 _OBLIQUE_ROW = np.array([0.96, 0.28, 0.0])
 _OBLIQUE_COLUMN = np.cross([0.1, -0.342857142857, 0.8], _OBLIQUE_ROW)
@@ -40,6 +51,8 @@ ORIENTATIONS = {
     "coronal": ((1, 0, 0), (0, 0, -1)),
     "oblique": (_OBLIQUE_ROW, _OBLIQUE_COLUMN / np.linalg.norm(_OBLIQUE_COLUMN)),
     "feet first, face down": ((-1, 0, 0), (0, -1, 0)),
+    "oblique sagittal": (_unit(0.1, 0.97, 0.2), _square(_unit(0.1, 0.97, 0.2), (0.05, 0.2, -0.97))),
+    "doubly oblique": (_unit(0.62, -0.54, 0.57), _square(_unit(0.62, -0.54, 0.57), (-0.3, -0.8, -0.4))),
     "negative row": ((-1, 0, 0), (0, 1, 0)),
     "rows along y": ((0, 1, 0), (1, 0, 0)),
 }
@@ -216,7 +229,8 @@ def read_with_dcmqi(path: Path, folder: Path) -> dict[int, tuple[int, NDArray[np
     subprocess.run([*command, "-t", "nrrd"], check=True, capture_output=True)
     made = {}
     for file in folder.glob("s-*.nrrd"):
-        mask, affine = _read_nrrd(file)
+        values, affine = _read_nrrd(file)
+        mask = values > 0
         points = np.argwhere(mask)
         centroid = (affine @ [*points.mean(axis=0), 1.0])[:3]
         volume = len(points) * abs(np.linalg.det(affine[:3, :3])) / 1000
@@ -232,7 +246,23 @@ def read_report_with_dcmqi(path: Path, folder: Path) -> Mapping[str, Any]:
     return content
 
 
-def _read_nrrd(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def read_map_with_dcmqi(path: Path, folder: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Values (columns, rows, slices) of a Parametric Map and their affine in LPS mm."""
+    folder.mkdir()
+    command = [TOOLS / "paramap2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-t", "nrrd"]
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = folder.glob("*.nrrd")
+    return _read_nrrd(file)
+
+
+def dsrdump(path: Path) -> str:
+    """What DCMTK reads of an SR document; fails where it finds an error."""
+    done = subprocess.run([need("dsrdump"), "+Pl", path], check=True, capture_output=True, text=True)
+    assert "E: " not in done.stderr, done.stderr
+    return done.stdout
+
+
+def _read_nrrd(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     head, _, body = path.read_bytes().partition(b"\n\n")
     fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
     if fields["space"] != "left-posterior-superior":
@@ -243,12 +273,13 @@ def _read_nrrd(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         "short": "<i2",
         "int16": "<i2",
         "unsigned short": "<u2",
+        "float": "<f4",
     }
     raw = gzip.decompress(body) if fields["encoding"] == "gzip" else body
     sizes = [int(size) for size in fields["sizes"].split()]
-    mask = np.frombuffer(raw, kinds[fields["type"]]).reshape(sizes, order="F") > 0
+    values = np.frombuffer(raw, kinds[fields["type"]]).reshape(sizes, order="F")
     affine = np.eye(4)
     for axis, vector in enumerate(fields["space directions"].split(") (")):
         affine[:3, axis] = [float(x) for x in vector.strip("() ").split(",")]
     affine[:3, 3] = [float(x) for x in fields["space origin"].strip("() ").split(",")]
-    return mask, affine
+    return values, affine

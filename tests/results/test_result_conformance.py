@@ -9,14 +9,26 @@ does, and dcmqi in test_result_geometry.py); what a viewer makes of it.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from shutil import copy
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import BasicTextSRStorage
 
 from dicom_node.results.older_report import OLDER_CLASSES, make_older_report
+from dicom_node.results.report_without_segmentation import make_report_without_segmentation
 from dicom_node.results.result_set import Kind
-from tests.results.result_cases import dciodvfy, make_case, negative, run, run_failure
+from tests.results.result_cases import (
+    dciodvfy,
+    dsrdump,
+    make_case,
+    negative,
+    path_of,
+    read_report_with_dcmqi,
+    run,
+    run_failure,
+)
 
 EXPECTED_WARNINGS = (
     # a device UID in Contributing Equipment tells two sets of weights apart; it is an extension
@@ -54,6 +66,64 @@ def test_a_failed_result_conforms(case, tmp_path):
     result = run_failure(case.volume.headers, tmp_path)
     assert [made.kind for made in result.objects] == [Kind.SC, Kind.SR]
     assert_conforms(result)
+
+
+VARIANTS = ("with findings", "without findings", "failed", "of frames", "second")
+
+
+@pytest.fixture(scope="module")
+def variants(case, result, tmp_path_factory):
+    """A result of each kind of report."""
+    folder = tmp_path_factory.mktemp("variants")
+    return {
+        "with findings": result,
+        "without findings": run(negative(case), folder / "negative"),
+        "failed": run_failure(case.volume.headers, folder / "failed"),
+        "of frames": run(make_case("oblique", multi_frame=True), folder / "frames"),
+        "second": run(case, folder / "second", configuration_digest="2", predecessor=result),
+    }
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_dsrdump_and_tid1500reader_read_the_report(variant, variants, tmp_path):
+    path = path_of(variants[variant], Kind.SR)
+    said = dsrdump(path)
+    assert "Nobody has verified it" in said
+    groups = read_report_with_dcmqi(path, tmp_path).get("Measurements", [])
+    lesions = {"without findings": 0, "failed": 0}.get(variant, 2)
+    assert len(groups) == 2 * lesions + (variant != "failed")
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("variant", ["with findings", "of frames"])
+def test_dsrdump_reads_the_key_images(variant, variants):
+    said = dsrdump(path_of(variants[variant], Kind.KOS))
+    assert said.startswith("Key Object Selection Document")
+    assert said.count('<contains IMAGE:(,,"Source")=') == 2
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_pydicom_writes_each_object_as_it_read_it(variant, variants, tmp_path):
+    for made in variants[variant].objects:
+        dataset = dcmread(made.path)
+        list(dataset.iterall())  # decoded, so that it is encoded again
+        dataset.save_as(tmp_path / "again.dcm", enforce_file_format=True)
+        assert (tmp_path / "again.dcm").read_bytes() == made.path.read_bytes()
+
+
+@pytest.mark.parametrize("variant", ["with findings", "without findings", "failed"])
+def test_the_report_without_a_segmentation_conforms_in_every_class(variant, variants, tmp_path):
+    original = variants[variant].objects[-1]
+    own = replace(original, path=Path(copy(original.path, tmp_path)))
+    reduced = make_report_without_segmentation(own)
+    forms = [reduced, *(make_older_report(reduced, uid) for uid in OLDER_CLASSES)]
+    assert_conforms(replace(variants[variant], objects=tuple(forms)))
+    uids = {form.sop_instance_uid for form in (own, *forms)}
+    assert len(uids) == len(forms) + 1
+    before = reduced.path.read_bytes()
+    assert make_report_without_segmentation(own) == reduced
+    assert reduced.path.read_bytes() == before
 
 
 def test_a_second_version_that_names_the_first_conforms(case, result, tmp_path):

@@ -2,8 +2,9 @@
 
 Covered: centroid, voxel count and volume of each segment as dcmqi reads them back, which
 shares no code with us; the digits of positions and orientations; sources in any order of
-files and frames; gaps between lesions; the outline of a lesion.
-Not covered: registration to other series; slices that are not parallel (refused before).
+files and frames; gaps between lesions; the outline of a lesion; each value of the probability map.
+Not covered: registration to other series; gaps and slices that are not parallel, which the series
+station refuses (tests/series/test_geometry.py; tests/workflow/test_bad_input.py for the report of it).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.results.result_cases import (
     make_case,
     path_of,
     read,
+    read_map_with_dcmqi,
     read_report_with_dcmqi,
     read_with_dcmqi,
     run,
@@ -39,6 +41,32 @@ def assert_same_place(case, result, tmp_path):
 def test_dcmqi_finds_each_lesion_where_it_is_when_the_series_is(orientation, tmp_path):
     case = make_case(orientation)
     assert_same_place(case, run(case, tmp_path / "result"), tmp_path)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_dcmqi_reads_each_probability_of_the_map_at_its_place_when_the_series_is(orientation, tmp_path):
+    case = make_case(orientation)
+    assert_same_map(case, run(case, tmp_path / "result"), tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"reversed_order": True}, {"multi_frame": True}], ids=str)
+def test_dcmqi_reads_the_map_of_a_source_in_any_order(options, tmp_path):
+    case = make_case("oblique", spacing_mm=(2.5, 0.7, 1.3), **options)
+    assert_same_map(case, run(case, tmp_path / "result"), tmp_path)
+
+
+def assert_same_map(case, result, tmp_path):
+    values, affine = read_map_with_dcmqi(path_of(result, Kind.PM), tmp_path / "map")
+    seen = np.flatnonzero(case.findings.segmented)
+    assert values.shape[2] == seen[-1] - seen[0] + 1
+    indices = np.argwhere(values > 0)
+    assert len(indices) == np.count_nonzero(case.findings.probability)
+    points = indices @ affine[:3, :3].T + affine[:3, 3]
+    to_voxels = np.linalg.inv(case.volume.affine)
+    column, row, slice_ = np.rint(points @ to_voxels[:3, :3].T + to_voxels[:3, 3]).astype(int).T
+    back = np.stack([column, row, slice_], axis=1) @ case.volume.affine[:3, :3].T + case.volume.affine[:3, 3]
+    assert points == pytest.approx(back, abs=1e-3)
+    assert (case.findings.probability[slice_, row, column] == values[tuple(indices.T)]).all()
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (6.5, 0.4297, 0.4297), (0.7, 2.0, 0.5)])

@@ -32,6 +32,7 @@ from dicom_node.series.volume import MRVolume
 from tests.results.result_cases import (
     MADE_AT,
     Case,
+    dciodvfy,
     findings_of,
     make_case,
     negative,
@@ -48,11 +49,16 @@ NAMES = {
     "default": (None, "Smith^John^^Dr"),
     "latin 1": ("ISO_IR 100", "Müller^Jörg"),
     "latin 2": ("ISO_IR 101", "Łukasz^Żółć"),
+    "latin 3": ("ISO_IR 109", "Ĉiuĵaŭde^Ġorġ"),
+    "latin 4": ("ISO_IR 110", "Jānis^Šķēle"),
+    "latin 5": ("ISO_IR 148", "Çavuşoğlu^İbrahim"),
     "cyrillic": ("ISO_IR 144", "Люкceмбypг"),
     "arabic": ("ISO_IR 127", "قباني^لنزار"),
     "greek": ("ISO_IR 126", "Διονυσιος"),
     "hebrew": ("ISO_IR 138", "שרון^דבורה"),
     "thai": ("ISO_IR 166", "นามสกุล^ชื่อ"),
+    # in bytes: pydicom does not write both halves of JIS X 0201 without a second character set
+    "katakana": ("ISO_IR 13", "ﾔﾏﾀﾞ^ﾀﾛｳ".encode("shift_jis")),
     "japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
     "japanese half width": (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
     "korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
@@ -147,6 +153,36 @@ def test_a_character_set_that_nobody_knows_is_copied_with_its_bytes(case, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 192", "Müller^Jörg".encode("latin-1")),  # says UTF-8, is Latin 1
+        ("ISO_IR 100", "Müller^Jörg".encode()),  # the other way round
+        (["", "ISO 2022 IR 87"], "山田^太郎".encode("shift_jis")),
+        ("ISO_IR 6", "Łukasz".encode()),
+        (["ISO_IR 100", "ISO_IR 192"], "Müller^Jörg".encode()),  # 192 may not have company
+    ],
+    ids=["UTF-8 for Latin 1", "Latin 1 for UTF-8", "ISO 2022 for Shift JIS", "ASCII for UTF-8", "two"],
+)
+def test_a_name_in_another_character_set_than_is_stated_is_copied_byte_for_byte(
+    character_set, name, case, tmp_path
+):
+    def change(header):
+        header.SpecificCharacterSet = character_set
+        header.add(DataElement("PatientName", "PN", PersonName(name), already_converted=True))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        changed = with_header_changes(case, change)
+        before = raw(changed.volume.headers[0], "PatientName")
+        assert before.strip() == name
+        result = run(changed, tmp_path)
+        for kind in Kind:
+            made = read(result, kind)
+            assert raw(made, "PatientName") == before
+            assert made.SpecificCharacterSet == character_set
+
+
+@pytest.mark.parametrize(
     "keyword",
     REQUIRED,
 )
@@ -163,6 +199,9 @@ def test_a_missing_type_2_attribute_is_empty_in_the_result(keyword, tmp_path):
     ("keyword", "value"),
     [
         ("PatientSex", "U"),
+        ("PatientSex", "0000"),
+        ("AccessionNumber", "2026/0001-MR-0000000001"),
+        ("StudyID", "S" * 20),
         ("PatientBirthDate", "19700000"),
         ("PatientBirthDate", "unknown"),
         ("StudyTime", "25:61"),
@@ -186,6 +225,15 @@ def test_an_illegal_value_of_the_source_does_no_harm(keyword, value, case, tmp_p
     if keyword != "SeriesNumber":
         for kind in Kind:
             assert raw(read(result, kind), keyword).decode().strip() == value
+
+
+@pytest.mark.parametrize("keyword", ["AccessionNumber", "StudyID", "PatientSex", "PatientBirthDate"])
+def test_an_empty_value_stays_empty(keyword, tmp_path):
+    result = run(make_case(attributes={keyword: ""}), tmp_path)
+    for made in result.objects:
+        dataset = dcmread(made.path)
+        assert raw(dataset, keyword) == b""
+        assert dciodvfy(made.path)[0] == []
 
 
 @pytest.mark.parametrize("keyword", ["SliceThickness", "SpacingBetweenSlices", "FrameOfReferenceUID"])

@@ -159,6 +159,112 @@ def test_the_message_names_no_value_of_the_patient(case, own_result):
     assert "PHANTOM" not in str(caught.value)
 
 
+def float_frames(made: Dataset) -> np.ndarray:
+    return np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
+
+
+def flip_map(made):
+    made.FloatPixelData = np.ascontiguousarray(float_frames(made)[:, ::-1]).tobytes()
+
+
+def a_little_more(made):
+    made.FloatPixelData = (float_frames(made) + np.float32(0.01)).tobytes()
+
+
+def half_the_slope(made):
+    made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].RealWorldValueSlope = 0.5
+
+
+def swap_map_sources(made):
+    groups = made.PerFrameFunctionalGroupsSequence
+    first, last = (g.DerivationImageSequence[0].SourceImageSequence[0] for g in (groups[0], groups[-1]))
+    uids = first.ReferencedSOPInstanceUID, last.ReferencedSOPInstanceUID
+    last.ReferencedSOPInstanceUID, first.ReferencedSOPInstanceUID = uids
+
+
+def lose_a_frame(made):
+    frames = float_frames(made)[:-1]
+    made.PerFrameFunctionalGroupsSequence = made.PerFrameFunctionalGroupsSequence[:-1]
+    made.NumberOfFrames = len(frames)
+    made.FloatPixelData = frames.tobytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        flip_map,
+        a_little_more,
+        half_the_slope,
+        swap_map_sources,
+        lose_a_frame,
+        move_all_frames,
+        turn_by_half,
+        swap_spacing,
+    ],
+)
+def test_a_wrong_probability_map_is_caught(change, case, own_result):
+    tamper(own_result, Kind.PM, change)
+    assert_caught(case, own_result, "^pm: ")
+
+
+def foreign_derivation_of_the_map(made):
+    source = first_frame(made).DerivationImageSequence[0].SourceImageSequence[0]
+    source.ReferencedSOPInstanceUID = FOREIGN
+
+
+def test_a_foreign_reference_of_the_probability_map_is_caught(case, own_result):
+    tamper(own_result, Kind.PM, foreign_derivation_of_the_map)
+    assert_caught(case, own_result, "pm: .*neither in the source nor in the result")
+
+
+def first_key_image(selection):
+    return first_item(selection, "IMAGE").ReferencedSOPSequence[0]
+
+
+def select_a_foreign_image(selection):
+    first_key_image(selection).ReferencedSOPInstanceUID = FOREIGN
+
+
+def lose_a_key_image(selection):
+    items = list(selection.ContentSequence)
+    items.remove(first_item(selection, "IMAGE"))
+    selection.ContentSequence = items
+
+
+def list_no_evidence(selection):
+    del selection.CurrentRequestedProcedureEvidenceSequence
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (select_a_foreign_image, "neither in the source nor in the result"),
+        (lose_a_key_image, "its evidence is not what it selects"),
+        (list_no_evidence, "its evidence is not what it selects"),
+    ],
+)
+def test_a_wrong_selection_of_key_images_is_caught(change, match, case, own_result):
+    tamper(own_result, Kind.KOS, change)
+    assert_caught(case, own_result, f"kos: .*{match}")
+
+
+def test_key_images_without_a_finding_are_caught(case, own_result):
+    """They and their evidence agree, but name a slice that shows no lesion's largest area."""
+    keys = {lesion.largest_slice for lesion in case.findings.lesions}
+    other = next(f.sop_instance_uid for i, f in enumerate(case.volume.frames) if i not in keys)
+
+    def change(selection):
+        reference = first_key_image(selection)
+        study = selection.CurrentRequestedProcedureEvidenceSequence[0]
+        for item in study.ReferencedSeriesSequence[0].ReferencedSOPSequence:
+            if item.ReferencedSOPInstanceUID == reference.ReferencedSOPInstanceUID:
+                item.ReferencedSOPInstanceUID = other
+        reference.ReferencedSOPInstanceUID = other
+
+    tamper(own_result, Kind.KOS, change)
+    assert_caught(case, own_result, "kos: it does not select the slices with findings")
+
+
 def foreign_derivation(segmentation):
     source = first_frame(segmentation).DerivationImageSequence[0].SourceImageSequence[0]
     source.ReferencedSOPInstanceUID = FOREIGN

@@ -107,6 +107,21 @@ class Viewer:
     def wait_for_text(self, text: str) -> None:
         self._page.locator(_TEXTS).filter(has_text=text).first.wait_for()
 
+    def words(self) -> str:
+        """All that is written on the page, such as a report that is shown as text."""
+        return self._page.locator("body").inner_text()
+
+    def labels_beyond_the_edge(self) -> list[str]:
+        """Labels of measurements that are not whole in the viewport."""
+        width, height = self._canvas.bounding_box()["width"], self._canvas.bounding_box()["height"]
+        labels = self._page.locator("svg.svg-layer text")
+        boxes = zip(labels.all_text_contents(), labels.evaluate_all(_BOXES), strict=True)
+        return [
+            text
+            for text, b in boxes
+            if min(b["x"], b["y"]) < 0 or b["x"] + b["width"] > width or b["y"] + b["height"] > height
+        ]
+
     def contours(self) -> list[tuple[float, float, float, float]]:
         """Left, top, right and bottom of each contour of a measurement, in pixels of the viewport."""
         boxes = self._page.locator(_CONTOURS).evaluate_all(_BOXES)

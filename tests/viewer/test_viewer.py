@@ -1,10 +1,11 @@
 """What OHIF, the most common free viewer, shows of the results, in a real browser.
 
 Covered: a SEG is drawn where the lesion is, in an axial and in an oblique series; the report opens
-with volume and axes at the outline of the lesion; the picture and the cards of a negative and of a
-failed result are shown as they were made; nothing is written as an error to the browser's console.
-Not covered: other viewers, 3D rendering, hydrating a report into editable measurements, and the
-report of a failed analysis itself: OHIF cannot show one without measurements.
+with volume and axes at the outline of the lesion, each name once, and with labels that are whole; the
+report of a failed analysis says why; the picture and the cards of a negative and of a failed result are
+shown as they were made; nothing is written as an error to the browser's console.
+Not covered: other viewers, 3D rendering, hydrating a report into editable measurements, and the optional
+outputs: OHIF shows no Key Object Selection.
 """
 
 from __future__ import annotations
@@ -153,6 +154,8 @@ def test_the_report_opens_with_volume_and_axes_at_the_outline_of_the_lesion(
     hospital.viewer.wait_for_text("Volume")
     viewport = hospital.viewer.settled()
     texts = hospital.viewer.texts()
+    names = [text.partition(":")[0] for text in texts]
+    assert sorted(names) == sorted(set(names))
     for start in (f"Volume: {study.spot.volume_ml:.2f} cm3", "Long axis: ", "Perpendicular Axis: "):
         assert any(text.startswith(start) for text in texts), texts
     rows, columns = np.nonzero(expected_mask(study.spot, middle_slice(study.spot), viewport))
@@ -180,10 +183,20 @@ def test_the_picture_or_card_is_shown_as_it_was_made(name: str, hospital: Hospit
     hospital.viewer.wait_until(alike, "the picture is shown")
 
 
-def test_after_a_failed_report_that_ohif_cannot_show_the_card_still_opens(hospital: Hospital) -> None:
+@pytest.mark.parametrize("name", ["axial", "negative"])
+def test_the_labels_of_a_report_are_not_cut_off(name: str, hospital: Hospital) -> None:
+    hospital.open(name)
+    hospital.viewer.open_series("SR")
+    hospital.viewer.wait_for_text("Certainty of Finding")
+    hospital.viewer.settled()
+    assert hospital.viewer.labels_beyond_the_edge() == []
+
+
+def test_the_report_of_a_failed_analysis_says_why_and_the_card_opens_after_it(hospital: Hospital) -> None:
     hospital.open("failed")
     assert hospital.viewer.modalities() == ["MR", "OT", "SR"]
     hospital.viewer.open_series("SR")
-    assert hospital.viewer.texts() == []
+    hospital.viewer.wait_until(lambda: "The analysis failed" in hospital.viewer.words(), "the cause is told")
+    assert "Something went wrong" not in hospital.viewer.words()
     hospital.viewer.open_series("OT")
     hospital.viewer.wait_until(lambda: bool(hospital.viewer.settled().max() > 100), "the card is shown")
