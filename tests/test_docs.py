@@ -1,6 +1,6 @@
 """Documents that state facts of the code are as the code is, links lead somewhere, and it makes a site.
 
-Not covered: prose; links to other hosts.
+The page on Orthanc is followed with a real one. Not covered: other prose; links to other hosts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+from dicom_node.phantom.mr_series import write_series
+from dicom_node.phantom.scan import scan_phantom
+from dicom_node.workflow.ledger import Sent
+from tests.peers.orthanc import Orthanc
+from tests.support.running import (
+    entries_of,
+    free_port,
+    need,
+    node_process,
+    process,
+    say,
+    send,
+    wait_for,
+)
 
 ROOT = Path(__file__).parents[1]
 TOP = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -96,3 +111,34 @@ def test_each_warning_of_the_log_is_explained() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     missing = {event for event in _warnings() if f"`{event}`" not in page}
     assert not missing, "say in docs/troubleshooting.md what they mean and what to do"
+
+
+@pytest.mark.slow
+@pytest.mark.peer
+def test_the_page_on_orthanc_leads_to_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its files as they stand there, but for ports and the time that a series is waited for."""
+    program = need("Orthanc")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DICOM_NODE_WEB__ENABLED", "false")
+    ports = {port: free_port() for port in ("4242", "8042", "11112")}
+    page = (ROOT / "docs" / "orthanc.md").read_text()
+    for name, language in (("orthanc.json", "json"), ("autoroute.lua", "lua"), ("node.toml", "toml")):
+        text = re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1]
+        for shown, used in ports.items():
+            text = text.replace(shown, str(used))
+        Path(name).write_text(text.replace('"StableAge": 60', '"StableAge": 2'))
+    write_series(scan_phantom().datasets, Path("series"))
+    pacs = Orthanc(ports["8042"], ports["4242"])
+    log, configuration = tmp_path / "orthanc.log", Path("node.toml")
+    with (
+        process(program, "orthanc.json", log=log, port=pacs.dicom_port),
+        node_process(configuration, ports["11112"]),
+    ):
+        send(sorted(Path("series").iterdir()), pacs.dicom_port, called="PACS")
+        pacs.wait_for_results("SEG", "SR", "OT")
+
+        def committed() -> bool:
+            return [each.state for each in entries_of(Path("var"))[0].deliveries] == [Sent.COMMITTED]
+
+        assert wait_for(committed)
+        assert "to pacs: committed" in say(configuration, "status")
