@@ -11,6 +11,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -34,7 +36,14 @@ def pages() -> dict[Path, str]:
 
 
 def _tables() -> dict[str, str]:
-    sent = (SegmentationStorage, SecondaryCaptureImageStorage, Comprehensive3DSRStorage, *OLDER_CLASSES)
+    sent = (
+        SegmentationStorage,
+        ParametricMapStorage,
+        SecondaryCaptureImageStorage,
+        KeyObjectSelectionDocumentStorage,
+        Comprehensive3DSRStorage,
+        *OLDER_CLASSES,
+    )
     coded = {
         value.value + value.scheme_designator: value
         for value in vars(codes).values()
