@@ -205,6 +205,9 @@ class Commitments:
                 self.take,
                 destination.commitment_hold_s,
             )
+        except Cancelled as error:
+            log.warning("commitment_not_asked", attempt=attempt, reason=str(error))
+            return Asked(None, age_s)
         except Exception as error:
             age_s += time.monotonic() - start
             wait_s = Policy.of(destination).wait_s(attempt, age_s) if is_transient(error) else None
@@ -224,6 +227,9 @@ class Commitments:
         return Asked(transaction_uid, age_s, destination.commitment_timeout_s)
 
     def _open(self, request: Request) -> str:
+        standing = self._standing(request)
+        if standing is None or standing.state is not Sent.ASKED:
+            raise Cancelled("cancelled while it was sent again or the archive was called")
         # Nobody can guess it: it is all that a report has to show
         transaction_uid = str(generate_uid(prefix=None))
         self._transactions.open(transaction_uid, request)

@@ -60,6 +60,24 @@ def test_a_report_on_the_same_association_is_taken_and_ends_the_wait() -> None:
     assert read_report(report) == Report("1.2.3", frozenset(["1.2.1"]), {"1.2.2": 0x0112})
 
 
+def test_a_report_that_comes_before_the_request_is_answered_is_taken() -> None:
+    def keep_and_then_answer(archive: Committing, asked: Asked) -> None:
+        archive.report_on(asked.association, asked.transaction_uid, asked.uids)
+
+    reports: list[EventReport] = []
+
+    def take(report: EventReport) -> int:
+        reports.append(report)
+        return 0x0000
+
+    with Committing("ARCHIVE", 0, during=keep_and_then_answer) as archive:
+        start = time.monotonic()
+        assert ask(peer_of(archive), lambda: "1.2.3", OBJECTS, take, 60) == "1.2.3"
+        assert time.monotonic() - start < 30  # the report is there: nothing is waited for
+        assert archive.statuses == [0x0000]
+    assert [read_report(report) for report in reports] == [Report("1.2.3", frozenset(["1.2.1", "1.2.2"]), {})]
+
+
 def test_a_report_that_is_being_taken_when_the_wait_ends_is_answered() -> None:
     def keep(archive: Committing, asked: Asked) -> None:
         archive.report_on(asked.association, asked.transaction_uid, asked.uids)

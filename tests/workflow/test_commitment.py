@@ -31,6 +31,7 @@ from tests.support.running import (
     entries_of,
     free_port,
     node_process,
+    say,
     wait_for,
     wait_until_ended,
     write_configuration,
@@ -114,6 +115,13 @@ def transactions(folder: Path) -> set[str]:
         return {uid for (uid,) in book.execute("SELECT transaction_uid FROM transactions")}
 
 
+def is_waiting(folder: Path) -> bool:
+    """Whether the request is done with and its deadline is kept."""
+    with sqlite3.connect(f"file:{folder / 'var' / 'workflows.sqlite'}?mode=ro", uri=True) as workflows:
+        query = "SELECT status FROM workflow_status WHERE workflow_uuid LIKE '%/ask-%'"
+        return workflows.execute(query).fetchall() == [("SUCCESS",)]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, spot_models: Path) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("commitment")
@@ -130,6 +138,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, spot_models: Path) -> Iterator
         "other": ("required", {"during": is_known, "after": keep}),
         "same": ("required", {"after": keep_here}),
         "early": ("required", {"during": keep_early}),
+        "eager": ("required", {"during": keep_here}),
         "twice": ("required", {"after": keep_twice}),
         "lacking": ("required", {"after": lack_the_last_at_first}),
         "passing": ("required", {"after": pass_over_one}),
@@ -189,7 +198,7 @@ def report_by_hand(port: int) -> dict[str, int]:
     return answers
 
 
-@pytest.mark.parametrize("name", ["other", "same", "early", "twice"])
+@pytest.mark.parametrize("name", ["other", "same", "early", "eager", "twice"])
 def test_an_archive_that_keeps_all_is_asked_once_and_shown_as_committed(name: str, run: Run) -> None:
     archive = run.archives[name]
     assert run.delivery(name).state is Sent.COMMITTED
@@ -290,6 +299,41 @@ def test_a_report_that_comes_after_all_was_given_up_is_taken_too(run: Run) -> No
     wait_for(committed)
 
 
+def test_a_cancelled_delivery_is_asked_about_no_more_and_retry_begins_anew(
+    tmp_path: Path, spot_models: Path
+) -> None:
+    port, timeout_s = free_port(), 3.0
+    with Committing("ARCHIVE", port) as archive:
+        lines = f"{destination(archive, 'required', timeout_s)}".replace("attempts = 2", "attempts = 50")
+        configuration = write_configuration(
+            tmp_path / "node.toml",
+            port=port,
+            models=spot_models,
+            destinations={"archive": lines},
+            quiet_s=60,
+        )
+        with node_process(configuration, port):
+            send(new_series(tmp_path / "series"), port)
+            wait_for(lambda: len(archive.asked) > 1)
+            assert "sent, commitment asked" in say(configuration, "status")
+            assert "1-archive: cancelled" in say(configuration, "cancel", "1-archive")
+            (entry,) = entries_of(tmp_path / "var")
+            assert (entry.state, entry.deliveries[0].state) == (State.CANCELLED, Sent.CANCELLED)
+            time.sleep(1)  # a request may have been under way
+            asked = len(archive.asked)
+            time.sleep(2 * timeout_s)
+            assert len(archive.asked) == asked
+            assert len(archive.stored) == 3
+
+            archive.after = keep
+            assert "1-archive: to be sent again" in say(configuration, "retry", "1-archive")
+            (entry,) = wait_until_ended(tmp_path / "var")
+            assert entry.deliveries[0].state is Sent.COMMITTED
+    assert len(archive.asked) == asked + 1
+    assert len(archive.stored) == 6
+    assert set(archive.stored[3:]) == set(archive.stored[:3])
+
+
 @pytest.mark.parametrize("moment", ["asked", "waiting"])
 def test_a_killed_node_goes_on_and_takes_the_report(
     moment: str, tmp_path: Path, spot_models: Path, monkeypatch: pytest.MonkeyPatch
@@ -313,11 +357,7 @@ def test_a_killed_node_goes_on_and_takes_the_report(
             send(new_series(tmp_path / "series"), port)
             wait_for(lambda: archive.asked)
             if moment == "waiting":
-
-                def waits() -> bool:
-                    return "commitment_asked" in configuration.with_suffix(".log").read_text()
-
-                wait_for(waits)
+                wait_for(lambda: is_waiting(tmp_path))
                 node.send_signal(signal.SIGKILL)
             node.wait()
         with node_process(configuration, port):
