@@ -1,6 +1,6 @@
-"""Write docs/configuration.md and docs/commands.md from the code.
+"""Write docs/configuration.md, docs/commands.md and the tables of docs/training.md from the code.
 
-Whatever a section of the settings or a command has is found by itself: keys with values, default and the text
+Whatever a table of the settings or a command has is found by itself: keys with values, default and the text
 of the class' docstring; arguments and options with the text of their help.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 import typer
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from made import HERE, fill, table, write
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
@@ -28,6 +28,7 @@ from converters.cli import app as convert
 from dicom_node.cli import app as node
 from dicom_node.settings import Settings
 from training.cli import app as training
+from training.recipe import Recipe
 
 _ATTRIBUTES = re.compile(r"^Attributes\n-+\n", re.MULTILINE)
 _OTHER_HEADING = re.compile(r"^\w+\n-{3,}\n", re.MULTILINE)
@@ -35,16 +36,18 @@ _OTHER_HEADING = re.compile(r"^\w+\n-{3,}\n", re.MULTILINE)
 
 def pages() -> dict[Path, str]:
     """The pages as they should be."""
-    configuration, commands = HERE / "configuration.md", HERE / "commands.md"
+    names = ("configuration", "commands", "training")
+    configuration, commands, recipes = (HERE / f"{name}.md" for name in names)
     programs = {"dicom-node": node, "dicom-node-convert": convert, "python -m training": training}
     described = {name: "".join(_program(name, app)) for name, app in programs.items()}
     return {
-        configuration: fill(configuration.read_text(), {"settings": "".join(_settings())}),
+        configuration: fill(configuration.read_text(), {"settings": "".join(_tables(Settings))}),
+        recipes: fill(recipes.read_text(), {"recipe": "".join(_tables(Recipe))}),
         commands: fill(commands.read_text(), described),
     }
 
 
-# Configuration
+# Files of TOML
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,13 @@ class _Place:
         return f"[[{self.path}]]" if self.is_list else f"[{self.path}]"
 
 
-def _settings() -> Iterator[str]:
-    used = Counter(_models_below(Settings, ()))
+def _tables(whole: type[BaseModel]) -> Iterator[str]:
+    """Describe a file by the model that reads it: a heading and a table for each table of TOML."""
+    used = Counter(_models_below(whole, ()))
     shared = [model for model, times in used.items() if times > 1]
     yield "## At the top\n\n"
-    yield _keys(Settings, "", shared)
-    for place in _places(Settings, "", shared):
+    yield _keys(whole, "", shared)
+    for place in _places(whole, "", shared):
         yield f"\n## `{place.title}`\n\n"
         for number, model in enumerate(place.models):
             yield "\n" * (number > 0)
@@ -113,7 +117,8 @@ def _models_of(annotation: object) -> list[type[BaseModel]]:
 
 
 def _is_list(annotation: object) -> bool:
-    return get_origin(annotation) is tuple
+    origin, parts = get_origin(annotation), get_args(annotation)
+    return _is_list(parts[0]) if origin is Annotated else origin in (tuple, list)
 
 
 def _keys(model: type[BaseModel], path: str, shared: list[type[BaseModel]]) -> str:
@@ -140,11 +145,9 @@ def _kind(annotation: object, metadata: Sequence[object] = ()) -> str:
         return " or ".join(_kind(part, metadata) for part in parts if part is not type(None))
     if origin is Literal:
         return ", ".join(f"`{json.dumps(value)}`" for value in parts)
-    if origin is tuple:
+    if origin in (tuple, list):
         least = next((m.min_length for m in metadata if isinstance(m, MinLen)), 0)
         return f"list of: {_kind(parts[0])}" + ("; at least one" if least else "")
-    if origin is list:
-        return _kind(parts[0])
     if origin is dict:
         return f"table of: {_kind(parts[1])}"
     if issubclass(annotation, BaseModel):
@@ -170,6 +173,8 @@ def _bounds(metadata: Sequence[object]) -> str:
             said.append(f"from {each.ge}")
         elif isinstance(each, Le):
             said.append(f"to {each.le}")
+        elif isinstance(each, Lt):
+            said.append(f"below {each.lt}")
         elif isinstance(each, AfterValidator):
             words = each.func.__name__.strip("_").replace("_", " ")
             said.append(re.sub(r"^ae\b", "AE", words))
@@ -206,7 +211,7 @@ def _docstring(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
     """What a class says of itself, and of each key; bases say what it does not."""
     texts: dict[str, str] = {}
     for base in reversed(model.__mro__):
-        if issubclass(base, BaseModel) and base.__module__.startswith("dicom_node"):
+        if issubclass(base, BaseModel) and not base.__module__.startswith("pydantic"):
             _, found, attributes = _parted(base)
             texts |= _attributes(attributes) if found else {}
     return _parted(model)[0], texts
@@ -273,7 +278,8 @@ def _parameter(parameter: TyperArgument | TyperOption) -> tuple[str, str, str, s
 def _value(parameter: TyperArgument | TyperOption) -> str:
     limits = [Ge(parameter.min)] if parameter.min is not None else []
     limits += [Le(parameter.max)] if parameter.max is not None else []
-    kind = _kind(parameter.type_descriptor.annotation, limits)
+    annotation = parameter.type_descriptor.annotation
+    kind = _kind(get_args(annotation)[0] if parameter.multiple else annotation, limits)
     several = f", {parameter.nargs} of them" if parameter.nargs > 1 else ""
     return kind.replace("`", "").replace('"', "") + several + (", repeatable" if parameter.multiple else "")
 
@@ -294,7 +300,8 @@ def _help(text: str | None) -> str:
 
 
 def _code(text: str) -> str:
-    return text.replace("``", "`")
+    """Of reStructuredText, make Markdown."""
+    return re.sub(r":\w+:(?=`)", "", text.replace("``", "`"))
 
 
 def _one_line(text: str) -> str:
