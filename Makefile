@@ -11,7 +11,7 @@ MINUTES ?= 60
 SITE ?= site-out
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test test-viewer gallery lint docs docs-serve selftest lock clean
+.PHONY: help setup demo test test-viewer gallery lint bench-receive docs docs-serve selftest lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,9 @@ lint: ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-receive: setup ## receive speed beside storescp, Orthanc and pynetdicom (ROUNDS=5, ARGS="--sender storescu")
+	@$(BIN)/python -m benchmarks.receive --rounds $(or $(ROUNDS),5) $(ARGS)
 
 selftest: setup ## qualify the installation: the phantom against its known lesion
 	@$(BIN)/dicom-node selftest

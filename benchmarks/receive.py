@@ -1,196 +1,191 @@
-"""How fast images are received, against DCMTK's ``storescp`` on the same machine.
+"""How fast images are received: ``make bench-receive``, or ``python -m benchmarks.receive --help``.
 
-Each round sends the same images with ``storescu`` to each receiver in turn, so that what
-else the machine does falls on all alike; the ratio is the median over the rounds. ``storescp``
-does not flush what it writes. The node's figure without flushing shows what the network path
-costs, the other what durability costs, and the first line what this disk allows at most::
+Each round sends new instances to each receiver in turn, so that what else the machine does falls on
+all alike, and counts what lies in the receiver's folder (Orthanc: what its statistics say) afterwards.
+A ratio is taken within a round; the table has the median over the rounds, and the lowest and the
+highest. ``storescp``, pynetdicom and the node without fsync leave the writing to the system, Orthanc and
+the node flush each instance before they answer. The line on the disk is what a plain loop that writes
+and flushes the same bytes gets: the most that one association with fsync can.
 
-    python -m benchmarks.receive --images 1000 --rounds 5
+The sender is our own (`benchmarks.sender`), which costs a tenth of ``storescu``, so that the
+receiver is measured; ``--sender storescu`` is what a peer in the field would see.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import logging
+import itertools
+import json
 import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import structlog
-from pydicom import Dataset, dcmwrite
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from benchmarks.receivers import RECEIVERS, STORESCP, STORESCP_DEFAULT, Running
+from benchmarks.sender import SENDERS, Shape, data_set
 
-from dicom_node.receive.server import Receiver
-from dicom_node.receive.spool import Spool
-from dicom_node.settings import Receive
-
-# Without it DCMTK waits for delayed acknowledgements, and the figures mean nothing
-ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+_SMALL, _LARGE = Shape(266), Shape(512, frames=40)
 
 
-def write_images(folder: Path, count: int, size: int) -> None:
-    """Write MR images of one series."""
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 4096, (size, size), np.uint16).tobytes()
-    for number in range(count):
-        image = Dataset()
-        image.SOPClassUID = MRImageStorage
-        image.SOPInstanceUID = f"1.2.3.1.{number}"
-        image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3", "1.2.3.1"
-        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, number], [1, 0, 0, 0, 1, 0]
-        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-        image.Rows = image.Columns = size
-        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
-        image.PixelData = pixels
-        image.file_meta = FileMetaDataset()
-        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        file = io.BytesIO()
-        dcmwrite(file, image, enforce_file_format=True)
-        (folder / f"{number}.dcm").write_bytes(file.getvalue())
+@dataclass(frozen=True)
+class Case:
+    """What is sent at once: so many instances on each association."""
+
+    name: str
+    shape: Shape
+    associations: int
+    count: int
 
 
-def serve(folder: Path, port: int, *, flush: bool) -> None:
-    """Run a receiver until killed."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    if not flush:
-        os.fdatasync = os.fsync = lambda _: None  # type: ignore[assignment]
-    receiver = Receiver(Receive(), Spool(folder, 0), lambda _: None, lambda *_: None, port=port)
-    receiver.start()
-    while True:
-        time.sleep(3600)
+@dataclass
+class Figures:
+    """Of one receiver in one case, by round.
 
-
-@contextmanager
-def running(*command: str | Path, port: int) -> Iterator[int]:
-    """Run a receiver that listens on a port; gives its process id."""
-    process = subprocess.Popen([str(part) for part in command], env=ENVIRONMENT)  # noqa: S603
-    try:
-        for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def images_per_second(images: Path, count: int, port: int) -> float:
-    """Send all images on one association."""
-    program = shutil.which("storescu") or "storescu"
-    # +sd would look through the folder; the names are few enough
-    files = [str(path) for path in sorted(images.iterdir())]
-    started = time.monotonic()
-    sent = subprocess.run(  # noqa: S603
-        [program, "-R", "-xe", "-aec", "DICOM_NODE", "127.0.0.1", str(port), *files],
-        env=ENVIRONMENT,
-        check=False,
-        capture_output=True,
-        timeout=300,
-    )
-    if sent.returncode:
-        raise RuntimeError(sent.stderr.decode())
-    return count / (time.monotonic() - started)
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time that a process has used, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def set_aside(received: Path, aside: Path) -> None:
-    """Move what was received out of the way.
-
-    Not deleted: ext4 does not give an inode away again within five seconds, and looking past
-    thousands of those makes the next round's files ten times slower to create.
+    Attributes
+    ----------
+    per_second : instances stored
+    cpu_ms : processor time for each
     """
-    aside.mkdir(parents=True)
-    for path in received.iterdir():
-        path.rename(aside / path.name)
+
+    per_second: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
 
 
-def flushed_per_second(folder: Path, images: Path, count: int) -> float:
-    """Write and flush the same files in a plain loop: what the disk allows one association."""
-    folder.mkdir(parents=True)
-    content = next(images.iterdir()).read_bytes()
+@dataclass
+class Found:
+    """What a run has found: by case and receiver, and by case on the disk; memory by receiver and round."""
+
+    figures: dict[str, dict[str, Figures]]
+    disk_per_second: dict[str, list[float]]
+    rss_mb: dict[str, list[float]]
+
+
+def cases(images: int, large: int) -> Iterator[Case]:
+    for associations in (1, 4, 8):
+        name = f"{associations} association{'s' * (associations > 1)}, 142 kB"
+        yield Case(name, _SMALL, associations, images // associations)
+    yield Case("1 association, 20 MB", _LARGE, 1, large)
+
+
+def measure(case: Case, receiver: Running, sender: str, batch: int, figures: Figures) -> None:
+    cpu_s = receiver.cpu_s
+    took_s = SENDERS[sender](receiver.port, case.shape, batch, case.associations, case.count)
+    cpu_s = receiver.cpu_s - cpu_s
+    stored = receiver.stored()
+    figures.per_second.append(stored / took_s)
+    figures.cpu_ms.append(1000 * cpu_s / max(stored, 1))
+
+
+def flushed_per_second(folder: Path, content: bytes, count: int) -> float:
+    """Write and flush as many bytes in a plain loop, into new files."""
     started = time.monotonic()
     for number in range(count):
-        with (folder / f"{number}").open("xb") as file:
+        with (folder / f"{time.monotonic_ns()}-{number}").open("xb") as file:
             file.write(content)
             file.flush()
             os.fdatasync(file.fileno())
-    return count / (time.monotonic() - started)
+    per_second = count / (time.monotonic() - started)
+    for path in folder.iterdir():
+        os.truncate(path, 0)
+    return per_second
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def ratios(figures: Figures, reference: Figures | None) -> list[float]:
+    if reference is None:
+        return []
+    return [one / other for one, other in zip(figures.per_second, reference.per_second, strict=True)]
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):5.2f} ({min(values):.2f}-{max(values):.2f})" if values else "-"
+
+
+def table(case: Case, found: Found) -> str:
+    figures = found.figures[case.name]
+    lines = [
+        f"\n{case.name}, {case.count * case.associations} a round",
+        f"{'':24}{'stored/s':>9}  {'of storescp +B':18}{'of its default':18}{'CPU ms':>7}",
+    ]
+    for name, each in figures.items():
+        of_fast, of_default = (
+            spread(ratios(each, figures.get(other))) for other in (STORESCP, STORESCP_DEFAULT)
+        )
+        lines.append(
+            f"{name:24}{statistics.median(each.per_second):9.1f}  {of_fast:18}{of_default:18}"
+            f"{statistics.median(each.cpu_ms):7.2f}"
+        )
+    disk = statistics.median(found.disk_per_second[case.name])
+    return "\n".join([*lines, f"{'disk, write and flush':24}{disk:9.1f}"])
+
+
+def summary(found: Found, first: str, last: str) -> str:
+    """Eight associations against one, and memory."""
+    lines = [f"\n{'':24}{'8 against 1':18}RSS in MB, after the warm-up and each round"]
+    for name, rss_mb in found.rss_mb.items():
+        one, eight = (found.figures.get(case, {}).get(name) for case in (first, last))
+        ratio = spread(ratios(eight, one)) if eight and one else "-"
+        lines.append(f"{name:24}{ratio:18}{' '.join(f'{each:.0f}' for each in rss_mb)}")
+    return "\n".join(lines)
+
+
+def run(chosen: list[Case], names: str, rounds: int, sender: str, folder: Path | None) -> Found:
+    found = Found({case.name: {} for case in chosen}, {case.name: [] for case in chosen}, {})
+    # No UID comes twice, not even to an Orthanc that keeps what it got
+    batches = itertools.count(1_000_000)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary, ExitStack() as stack:
+        base = Path(temporary)
+        (base / "disk").mkdir()
+        started: dict[str, Running] = {}
+        for receiver in RECEIVERS:
+            if receiver.path is None:
+                print(f"left out: {receiver.name}; {receiver.program} is not installed")
+            elif names in receiver.name:
+                started[receiver.name] = stack.enter_context(receiver.running(base / str(len(started))))
+        for case in chosen:
+            warm_up = replace(case, count=min(case.count, 5))
+            for name, running in started.items():
+                measure(warm_up, running, sender, next(batches), Figures())
+                found.figures[case.name][name] = Figures()
+        for name, running in started.items():
+            found.rss_mb[name] = [running.rss_mb]
+        for round_, case in itertools.product(range(rounds), chosen):
+            print(f"round {round_ + 1} of {rounds}: {case.name}", file=sys.stderr)
+            content = data_set(case.shape, "1.2.3", "1.2.3.1")
+            count = min(case.count * case.associations, 100)
+            found.disk_per_second[case.name].append(flushed_per_second(base / "disk", content, count))
+            for name, running in started.items():
+                measure(case, running, sender, next(batches), found.figures[case.name][name])
+                if case is chosen[-1]:
+                    found.rss_mb[name].append(running.rss_mb)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=266, help="rows and columns; 266 makes 142 kB")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--serve", nargs=3, metavar=("FOLDER", "PORT", "FLUSH"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--images", type=int, default=400, help="142 kB images a round, over all associations"
+    )
+    parser.add_argument("--large", type=int, default=5, help="20 MB objects a round")
+    parser.add_argument("--cases", default="", help="only those whose name has this in it, such as 142")
+    parser.add_argument("--receivers", default="", help="likewise, such as node")
+    parser.add_argument("--sender", choices=SENDERS, default="raw")
+    parser.add_argument("--folder", type=Path, help="where the receivers store (default: a temporary one)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
-    if arguments.serve:
-        folder, port, flush = arguments.serve
-        serve(Path(folder), int(port), flush=flush == "flush")
-    figures: dict[str, list[float]] = {"storescp": [], "node, no flush": [], "node": []}
-    disk: list[float] = []
-    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        base = Path(temporary)
-        write_images(base / "images", arguments.images, arguments.size)
-        ports = {name: free_port() for name in figures}
-        folders = {"storescp": base / "scp", "node, no flush": base / "quick", "node": base / "node"}
-        folders["storescp"].mkdir()
-        received = {name: folder / "series" for name, folder in folders.items()}
-        received["storescp"] = folders["storescp"]
-        scp = shutil.which("storescp") or "storescp"
-        commands: dict[str, list[str | Path]] = {
-            "storescp": [scp, "+B", "-pdu", "131072", "-od", folders["storescp"], str(ports["storescp"])]
-        }
-        for name, flush in (("node, no flush", "keep"), ("node", "flush")):
-            command = [sys.executable, "-m", "benchmarks.receive", "--serve"]
-            commands[name] = [*command, str(folders[name]), str(ports[name]), flush]
-        pids = {
-            name: stack.enter_context(running(*command_line, port=ports[name]))
-            for name, command_line in commands.items()
-        }
-        started = {name: cpu_s(pid) for name, pid in pids.items()}
-        for round_ in range(arguments.rounds):
-            disk.append(
-                flushed_per_second(base / "aside" / f"disk {round_}", base / "images", arguments.images)
-            )
-            for name, figure in figures.items():
-                figure.append(images_per_second(base / "images", arguments.images, ports[name]))
-                set_aside(received[name], base / "aside" / f"{name} {round_}")
-        sent = arguments.images * arguments.rounds
-        cpu_ms = {name: 1000 * (cpu_s(pid) - started[name]) / sent for name, pid in pids.items()}
-    print(f"disk            {statistics.median(disk):6.0f} files/s written and flushed")
-    for name, figure in figures.items():
-        ratios = [one / other for one, other in zip(figure, figures["storescp"], strict=True)]
-        rounds = " ".join(f"{each:.0f}" for each in figure)
-        print(
-            f"{name:15} {statistics.median(figure):6.0f} images/s ({rounds}), "
-            f"{statistics.median(ratios):.2f} of storescp; {cpu_ms[name]:.2f} ms of CPU an image"
-        )
+    every = list(cases(arguments.images, arguments.large))
+    chosen = [case for case in every if arguments.cases in case.name]
+    found = run(chosen, arguments.receivers, arguments.rounds, arguments.sender, arguments.folder)
+    for case in chosen:
+        print(table(case, found))
+    print(summary(found, every[0].name, every[2].name))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(found), indent=1) + "\n")
 
 
 if __name__ == "__main__":

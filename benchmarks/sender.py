@@ -5,23 +5,31 @@ receiver to store it: then the sender is measured. Here an object is encoded onc
 association, into the PDUs that the receiver negotiated, and for each instance only its UID is
 written over; one system call sends it, another reads the answer. Each association is a process,
 so that no sender waits for another.
+
+``storescu`` is there too, a process for each association, for what a peer in the field would see.
 """
 
 from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import socket
 import struct
+import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+from dicom_node.receive.part10 import AETitles, file_meta
 
 TIMEOUT_S = 120
 _ROOT = "1.2.826.0.1.3680043.10.1000"
@@ -40,7 +48,7 @@ class Shape:
     frames: int = 1
 
 
-def send(port: int, shape: Shape, batch: int, associations: int, count: int) -> float:
+def send_raw(port: int, shape: Shape, batch: int, associations: int, count: int) -> float:
     """Send so many objects on each association; return the seconds from the first byte to the last answer.
 
     Parameters
@@ -56,7 +64,7 @@ def send(port: int, shape: Shape, batch: int, associations: int, count: int) -> 
     ready = context.Barrier(associations + 1)
     senders = [
         context.Process(target=_run, args=(port, shape, batch, number, count, ready))
-        for number in range(associations)
+        for number in range(10, 10 + associations)
     ]
     for sender in senders:
         sender.start()
@@ -68,6 +76,39 @@ def send(port: int, shape: Shape, batch: int, associations: int, count: int) -> 
     if any(sender.exitcode for sender in senders):
         raise RuntimeError(f"a sender ended with {[sender.exitcode for sender in senders]}")
     return took
+
+
+def send_with_storescu(port: int, shape: Shape, batch: int, associations: int, count: int) -> float:
+    """As `send_raw`, with one file for each association, sent again and again with a new UID.
+
+    The time includes the start of the processes and the opening of the associations.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        commands = []
+        for number in range(10, 10 + associations):
+            series = f"{_ROOT}.{batch}.{number}"
+            path = Path(folder, f"{number}.dcm")
+            meta = file_meta(
+                MRImageStorage, f"{series}.1", ExplicitVRLittleEndian, AETitles("DICOM_NODE", "BENCHMARK")
+            )
+            path.write_bytes(meta + data_set(shape, series, f"{series}.1"))
+            options = ("-R", "-xe", "+II", "-aec", "DICOM_NODE", "127.0.0.1", str(port))
+            commands.append(["storescu", *options, *[str(path)] * count])
+        started = time.monotonic()
+        senders = [
+            subprocess.Popen(  # noqa: S603
+                command, env={**os.environ, "TCP_NODELAY": "1"}, stdout=subprocess.DEVNULL
+            )
+            for command in commands
+        ]
+        statuses = [sender.wait(TIMEOUT_S) for sender in senders]
+        took = time.monotonic() - started
+    if any(statuses):
+        raise RuntimeError(f"storescu ended with {statuses}")
+    return took
+
+
+SENDERS = {"raw": send_raw, "storescu": send_with_storescu}
 
 
 def _run(port: int, shape: Shape, batch: int, number: int, count: int, ready: Barrier) -> None:
@@ -143,11 +184,11 @@ def _store_rq(shape: Shape, series: str, instance: str, longest: int) -> bytes:
     """Encode a C-STORE-RQ with its data set as P-DATA-TF PDUs (PS3.7 9.3.1.1)."""
     command = _command(instance)
     pdus = [struct.pack(">BxLLBB", _P_DATA, 6 + len(command), 2 + len(command), 1, _COMMAND | _LAST), command]
-    data_set = memoryview(_data_set(shape, series, instance))
+    encoded = memoryview(data_set(shape, series, instance))
     step = (longest - 6) & ~1
-    for start in range(0, len(data_set), step):
-        part = data_set[start : start + step]
-        control = _LAST if start + step >= len(data_set) else 0
+    for start in range(0, len(encoded), step):
+        part = encoded[start : start + step]
+        control = _LAST if start + step >= len(encoded) else 0
         pdus += [struct.pack(">BxLLBB", _P_DATA, 6 + len(part), 2 + len(part), 1, control), part]
     return b"".join(pdus)
 
@@ -165,7 +206,7 @@ def _command(instance: str) -> bytes:
     return element(0x0000, struct.pack("<L", len(elements))) + elements
 
 
-def _data_set(shape: Shape, series: str, instance: str) -> bytes:
+def data_set(shape: Shape, series: str, instance: str) -> bytes:
     """Encode an object with the attributes that a scanner writes, about sixty, and noise for pixels."""
     image = Dataset()
     image.SpecificCharacterSet, image.ImageType = "ISO_IR 100", ["ORIGINAL", "PRIMARY", "M", "SE"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -55,8 +57,12 @@ EVENT_CLASS: UID = UID(StorageCommitmentPushModel)
 _PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 
 
+@cache
 def supported_contexts() -> list[PresentationContext]:
-    """Return the presentation contexts that an association is negotiated with."""
+    """Return the presentation contexts that each association is negotiated with.
+
+    They are only read, and made once: that takes longer than the rest of a negotiation.
+    """
     contexts = []
     for abstract, syntaxes in (
         (Verification, _PLAIN),
