@@ -270,6 +270,12 @@ def check_config(
         load_bundles(settings.analysis, settings.pipelines)
         titles = ", ".join(called.ae_title for called in settings.receive.called)
         out.print(f"listens on {settings.receive.host}:{settings.receive.port} as {titles}", markup=False)
+        if url := settings.database.url:
+            from dicom_node.workflow.database import open_ledger
+
+            if connect:
+                open_ledger(settings).close()
+            out.print(f"database {url}{': answers' if connect else ''}", markup=False)
         if tls := settings.receive.tls:
             alone = " only" if tls.port == settings.receive.port else f" on port {tls.port}"
             out.print(f"TLS{alone}, certificates of senders: {tls.clients}", markup=False)

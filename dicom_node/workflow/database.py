@@ -85,7 +85,7 @@ class Database:
         ConfigurationError
             It does not answer, is not there, or lets us not in.
         """
-        shown = url.set(drivername="postgresql", password=None).render_as_string()
+        shown = sa.URL.create("postgresql", url.username, None, url.host, url.port, url.database)
         engine = sa.create_engine(url, connect_args=_PATIENCE, **_POOL)
         try:
             with engine.connect() as connection:

@@ -6,6 +6,7 @@ that loses its power or its network, which PostgreSQL notices by its own keep-al
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -160,6 +161,20 @@ def test_workflows_of_another_release_are_gone_on_with_while_one_of_its_processe
     here.look()
     new.others()
     assert new.shapes() == {present}
+
+
+def test_a_process_whose_name_was_taken_meanwhile_ends(
+    server: Postgres, place: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, told = place("one"), []
+    monkeypatch.setattr(lease.os, "kill", lambda _process, number: told.append(number))
+    server.say("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    second = place("one")
+    assert not first.keep()  # it may be a mistake that is corrected
+    monkeypatch.setattr(lease, "PATIENCE_S", -1.0)
+    assert not first.keep()
+    assert told == [signal.SIGTERM]
+    assert second.keep()
 
 
 @pytest.fixture
