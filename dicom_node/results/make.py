@@ -23,6 +23,7 @@ from dicom_node.results.report import (
     make_failed_report,
     make_report,
     report_of,
+    sentence,
     summary,
 )
 from dicom_node.results.result_set import Kind, ResultSet
@@ -149,7 +150,8 @@ def make_failure(
     )
     provenance = replace(provenance, began=_began(provenance, predecessor))
     no_statement = f"No statement is made about any {algorithm.finding.label}."
-    picture = card("The analysis failed", (cause, no_statement, limitations))
+    told = sentence(cause[:1].upper() + cause[1:])
+    picture = card("The analysis failed", (told, no_statement, limitations))
     made: dict[Kind, Dataset] = {}
     if Kind.SC in kinds:
         made[Kind.SC] = make_capture(picture, provenance)

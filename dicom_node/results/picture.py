@@ -166,7 +166,7 @@ def _outlined(image: Picture, labels: NDArray[np.uint16], volume: MRVolume) -> P
         fitted = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(fitted, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         # white between colour and heat: the colour of a segment may be one of JET's
-        for colour, thickness in (((0, 0, 0), 5), (_WHITE, 3), (rgb_of(int(number)), 1)):
+        for colour, thickness in (((0, 0, 0), 6), (_WHITE, 4), (rgb_of(int(number)), 2)):
             cv2.drawContours(outlined, contours, -1, colour, thickness, cv2.LINE_AA)
         largest = max(contours, key=cv2.contourArea)
         right, top = (int(value) for value in (largest[:, 0, 0].max(), largest[:, 0, 1].min()))

@@ -79,9 +79,14 @@ def make_failed_report(
     predecessor: ResultSet | None = None,
 ) -> Dataset:
     """Report that there is no result, and why, in plain words; no finding is stated either way."""
-    comments = (f"The analysis failed: {cause}", RESEARCH_USE_SENTENCE, limitations)
+    comments = (f"The analysis failed: {sentence(cause)}", RESEARCH_USE_SENTENCE, limitations)
     evaluation = _evaluation(codes.ALL_FAILED, provenance.algorithm.finding, None, comments)
     return _document(provenance, [], evaluation, None, predecessor)
+
+
+def sentence(text: str) -> str:
+    """End a text as a sentence: viewers run one into the next."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def summary(findings: Findings) -> str:

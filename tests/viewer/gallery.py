@@ -78,6 +78,11 @@ def photograph(tab: Viewer, case: Case, folder: Path) -> None:
         if modality == "MR":
             continue
         tab.open_series(modality)
+        if modality == "SR":
+            said = "Certainty of Finding" if case.one.worked and case.one.worked.findings else "failed"
+            tab.wait_until(
+                lambda text=said: text in " ".join([*tab.texts(), tab.words()]), "the report is shown"
+            )
         tab.settled(quiet_s=LOADED_S)
         if modality == "SEG" and case.one.worked is not None and case.one.worked.findings is not None:
             tab.scroll_to_instance(case.one.worked.findings.key_slice + 1)
