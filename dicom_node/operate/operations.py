@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 import structlog
 
 from dicom_node.events import Bulletin, InstanceStored
+from dicom_node.operate.audit import AuditTrail
+from dicom_node.operate.audit_sink import sinks_of
 from dicom_node.operate.census import Kept, count
 from dicom_node.operate.endpoints import Endpoints
 from dicom_node.operate.health import Check, Checks, Proof, Report, beats, threads_live
@@ -20,7 +23,7 @@ from dicom_node.operate.notify import Notifications
 from dicom_node.operate.service_manager import ServiceManager, Watchdog
 from dicom_node.operate.standing import Standing
 from dicom_node.receive.instance import StoredInstance
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.workflow.book import JOBS
 from dicom_node.workflow.database import Database
 from dicom_node.workflow.engine import DurableEngine
@@ -78,6 +81,10 @@ class Operations:
         self.notifications = Notifications(engine, watched.ledger, settings, self.metrics.notified)
         for take in (Journal().take, self.metrics.take, self.notifications.take):
             bulletin.listen(take)
+        sinks = sinks_of(settings.audit)
+        self.audit = sinks and AuditTrail(sinks, settings.audit.source, self._names_of, self.metrics.audited)
+        if self.audit:
+            bulletin.listen(self.audit.take)
         self._writable = Proof("database", partial(prove_writable, watched.book))
         self._health = Checks(
             {
@@ -141,6 +148,8 @@ class Operations:
         """Begin to watch; ConfigurationError where ``operate.port`` cannot be listened on."""
         self._writable.start()
         self.notifications.start()
+        if self.audit:
+            self.audit.start()
         if self._settings.operate.port is not None:
             self.listener = Listener(self._settings.operate, self.endpoints)
             log.info("operate_started", host=self._settings.operate.host, port=self.listener.port)
@@ -160,8 +169,20 @@ class Operations:
         """Watch no more."""
         self._writable.stop()
         self.notifications.stop()
+        if self.audit:
+            self.audit.stop()
         if self.listener is not None:
             self.listener.stop()
+
+    def _names_of(self, destination: str) -> tuple[str, str, str]:
+        """Name ourselves, a destination and its host, as the audit trail has them."""
+        for each in self._settings.destinations:
+            if each.name != destination:
+                continue
+            if isinstance(each, Destination):
+                return each.calling_ae_title, each.ae_title, each.host
+            return self._settings.audit.source, each.url, urlsplit(each.url).hostname or ""
+        return self._settings.audit.source, destination, ""
 
     def _missing_models(self) -> str:
         """Name models that are not loaded; a process that leaves the analysis to others has none."""
