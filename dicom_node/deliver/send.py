@@ -79,5 +79,7 @@ def _send_first(send_one: Callable[[Path], None], choices: Sequence[Path]) -> Pa
         except DeliveryRefused as refusal:
             refusals.append(refusal)
         else:
+            if refusals:
+                _log.info("sent_otherwise", refused=choices[0].name, sent=path.name, reason=str(refusals[0]))
             return path
     raise refusals[0]

@@ -77,6 +77,8 @@ def photograph(tab: Viewer, case: Case, folder: Path) -> None:
     for modality in tab.modalities():
         if modality == "MR":
             continue
+        if modality == "SR":
+            tab.open_study(case.study_uid)  # anew: OHIF draws no measurement after it has opened a SEG
         tab.open_series(modality)
         if modality == "SR":
             said = "Certainty of Finding" if case.one.worked and case.one.worked.findings else "failed"
