@@ -83,7 +83,15 @@ class Analysis(Section):
 
 
 class Match(Section):
-    """What a series must be to fit a pipeline."""
+    """What a series must be to fit a pipeline.
+
+    Attributes
+    ----------
+    contrasts : one of them; the bundle must read them
+    minimum_slices : or more
+    called_ae_titles : it was sent to one of them; to any where there is none
+    series_description : a regular expression that is found in it, upper and lower case alike
+    """
 
     contrasts: Annotated[tuple[Contrast, ...], Field(min_length=1)]
     minimum_slices: PositiveInt = 10
@@ -96,6 +104,9 @@ class Pipeline(Section):
 
     Attributes
     ----------
+    name : in the log and in what rules say
+    bundle : folder of ``analysis.models``
+    destinations : names; without one the results stay in the node's folder
     segment : slices that the segmenter sees: those the detector calls positive and their
         neighbours, or all
     minimum_lesion_ml : smaller regions are not reported

@@ -55,6 +55,7 @@ class Outgoing(Section):
 
     Attributes
     ----------
+    name : in pipelines and commands
     timeout_s : for connecting and for each answer
     retry_first_s, retry_longest_s : exponential backoff with jitter
     retry_for_hours, retry_attempts : after either the delivery has failed; 0 attempts: any number
@@ -75,6 +76,7 @@ class Destination(Outgoing):
 
     Attributes
     ----------
+    ae_title, host, port : where it is called
     calling_ae_title : ours, as that SCP knows it
     tls : without it nothing is encrypted
     commitment : whether it is asked to commit itself to what it stored; ``required``: a delivery without

@@ -34,7 +34,13 @@ class Site(Section):
 
 
 class Logging(Section):
-    """Where the log goes: stderr, in one of two forms."""
+    """What is logged, to stderr.
+
+    Attributes
+    ----------
+    format : for people or, a JSON object a line, for machines
+    level : the least that is told
+    """
 
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -45,6 +45,7 @@ class Operate(Section):
 
     Attributes
     ----------
+    host : 127.0.0.1 is this machine only
     port : without it there is no such listener
     """
 
@@ -57,6 +58,7 @@ class Syslog(Section):
 
     Attributes
     ----------
+    host, port : where it listens; its certificate must name the host
     ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
     certificate_file, key_file : ours (PEM), for a server that asks for one
     timeout_s : for connecting and for each message
@@ -95,6 +97,7 @@ class Webhook(Section):
 
     Attributes
     ----------
+    url : https://, or http:// to this machine
     secret : of the signature (HMAC-SHA256); without it none is sent
     ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
     """
@@ -109,6 +112,9 @@ class Mail(Section):
 
     Attributes
     ----------
+    host, port : of the server
+    sender, to : addresses
+    user, password : where the server asks for them
     security : ``none`` is for a server on this machine
     ca_file : certificates (PEM) of those who may have signed the server's; the system's unless set
     """
@@ -136,6 +142,8 @@ class Notification(Section):
 
     Attributes
     ----------
+    name : in the log
+    timeout_s : for connecting and for each answer
     on : a result with a lesion; an analysis that failed; a result that was given up or not committed
     subject, text : templates of a mail, with ``$name`` of each field of the message
     patient_data : whether the message has the patient's id, accession number and UIDs

@@ -26,6 +26,9 @@ class CalledAE(Section):
 
     Attributes
     ----------
+    ae_title : upper and lower case are different
+    calling_ae_titles : of the senders
+    addresses : of the senders, or their networks
     priority : of the series sent to it, normal unless set; an urgent one overtakes those that wait
     """
 
@@ -64,6 +67,8 @@ class Receive(Section):
 
     Attributes
     ----------
+    host, port : it is reached at; 127.0.0.1 is this machine only, 0.0.0.0 every network that it is on
+    called : its AE titles
     tls : without it nothing is encrypted
     maximum_pdu : bytes, the length that we propose and the most that we take
     maximum_associations, maximum_associations_per_host : at one time
