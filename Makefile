@@ -11,7 +11,7 @@ MINUTES ?= 60
 SITE ?= site-out
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test test-viewer gallery lint bench-receive docs docs-serve selftest lock clean
+.PHONY: help setup demo test test-viewer test-ui gallery lint bench-receive docs docs-serve selftest lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,11 @@ test-viewer: $(UV) ## what OHIF shows of the results, in Chromium (minutes; fetc
 	@$(SYNC) --extra train
 	@sh tests/install_peers.sh viewer
 	nice $(BIN)/pytest -m viewer tests/viewer $(ARGS)
+
+test-ui: $(UV) ## the page in Chromium
+	@$(SYNC) --extra train
+	@sh tests/install_peers.sh
+	$(BIN)/pytest -m ui tests/web $(ARGS)
 
 gallery: $(UV) ## a folder of real results to look at, with OHIF's view of them (GALLERY=folder)
 	@$(SYNC) --extra train

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -9,12 +12,14 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from dicom_node import __version__
-from dicom_node.errors import NodeError, PermanentError
-from dicom_node.web import node_pages, series_list, series_pages
+from dicom_node.errors import BundleError, NodeError, PermanentError
+from dicom_node.web import api, api_page, node_pages, series_list, series_pages, trial_pages
 from dicom_node.web.access import Guard
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.pages import STATIC, page
 from dicom_node.web.shelf import Shelf
+from dicom_node.web.trials import Trials
+from dicom_node.web.uploads import Limit, UploadRefused
 
 DESCRIPTION = "A DICOM node that runs brain-tumour models on MR series. **Research use only.**"
 
@@ -23,6 +28,14 @@ log = structlog.get_logger()
 
 def create_app(node: NodeView) -> FastAPI:
     """Make the application of a node."""
+    shelf = Shelf(node.settings.web.cache_mb << 20)
+    trials = Trials(node.stations, node.settings.folder / "trials", shelf)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        trials.close()
+
     app = FastAPI(
         title="dicom-node",
         version=__version__,
@@ -30,18 +43,20 @@ def create_app(node: NodeView) -> FastAPI:
         docs_url=None,  # both fetch scripts from another host
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
+        lifespan=lifespan,
     )
     app.state.node = node
-    app.state.shelf = Shelf(node.settings.web.cache_mb << 20)
+    app.state.shelf = shelf
+    app.state.trials = trials
+    app.add_middleware(Limit, maximum_bytes=node.settings.web.maximum_upload_mb << 20)
     app.add_middleware(Guard)
     app.add_exception_handler(HTTPException, _tell_http)
     app.add_exception_handler(NodeError, _tell_node)
     app.add_exception_handler(Exception, _tell_unexpected)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/", lambda: RedirectResponse("/series"), include_in_schema=False)
-    app.include_router(series_list.router)
-    app.include_router(series_pages.router)
-    app.include_router(node_pages.router)
+    for part in (api, api_page, trial_pages, series_list, series_pages, node_pages):
+        app.include_router(part.router)
     return app
 
 
@@ -58,6 +73,8 @@ def _tell_http(request: Request, error: Exception) -> Response:
 
 
 def _tell_node(request: Request, error: Exception) -> Response:
+    if isinstance(error, UploadRefused | BundleError):
+        return _tell(request, 422, str(error))
     return _tell(request, 409 if isinstance(error, PermanentError) else 503, str(error))
 
 

@@ -62,7 +62,7 @@ class Patients:
             if (known := self._known.get(series_instance_uid)) is not None:
                 return known
         paths = list_images()
-        if not paths or (patient := _read(paths[0])) is None:
+        if not paths or (patient := read_patient(paths[0])) is None:
             return Patient()
         with self._lock:
             self._known[series_instance_uid] = patient
@@ -71,7 +71,8 @@ class Patients:
         return patient
 
 
-def _read(path: Path) -> Patient | None:
+def read_patient(path: Path) -> Patient | None:
+    """Read whose image a file is; None when that cannot be read."""
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=False)
         name = header.get("PatientName")

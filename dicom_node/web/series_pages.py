@@ -96,9 +96,7 @@ def told(request: Request, node: View, number: int) -> Response:
     return answer
 
 
-def _told(
-    node: NodeView, entry: Entry, paths: Sequence[Path], summary: dict[str, Any]
-) -> dict[str, Any]:
+def _told(node: NodeView, entry: Entry, paths: Sequence[Path], summary: dict[str, Any]) -> dict[str, Any]:
     happened = node.ledger.history(entry.job_id)
     return {"happened": happened, "stations": list(stations_of(entry, happened, paths, summary))}
 

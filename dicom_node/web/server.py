@@ -35,7 +35,7 @@ class WebServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                lifespan="off",
+                lifespan="on",
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=int(STOP_TIMEOUT_S),
             )
