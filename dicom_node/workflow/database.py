@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from dicom_node.errors import ConfigurationError, DatabaseUnavailable, StorageExhausted, TransientError
 from dicom_node.settings import Settings
 
+OLDEST = (14,)  # PostgreSQL of 2021; sessions can be told to live as long as they are used since
 CONNECT_S = 5
 # A peer that is gone without a word is noticed after about ten seconds, in every call (libpq's names)
 _PATIENCE = {
@@ -83,19 +84,24 @@ class Database:
         Raises
         ------
         ConfigurationError
-            It does not answer, is not there, or lets us not in.
+            It does not answer, is not there, lets us not in, or is too old.
         """
         shown = sa.URL.create("postgresql", url.username, None, url.host, url.port, url.database)
         engine = sa.create_engine(url, connect_args=_PATIENCE, **_POOL)
         try:
             with engine.connect() as connection:
-                connection.execute(sa.text("SELECT 1"))
+                version = connection.dialect.server_version_info or OLDEST
         except sa.exc.DBAPIError as error:
             engine.dispose()
             raise ConfigurationError(
                 f"database.url: {shown} cannot be used ({_first_line(error.orig)}): start the database, or "
                 "correct [database]"
             ) from None
+        if version < OLDEST:
+            engine.dispose()
+            raise ConfigurationError(
+                f"database.url: {shown} is PostgreSQL {version[0]}; {OLDEST[0]} is needed"
+            )
         return cls(engine, f"the database {shown}")
 
     @property
@@ -109,20 +115,19 @@ class Database:
         Returns
         -------
         Whether there were new columns.
+
+        Raises
+        ------
+        ConfigurationError
+            The user may not make tables.
         """
-        added = False
-        with self.writing() as connection:
-            tables.create_all(connection)
-            for table in tables.sorted_tables:
-                there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-                for column in table.columns:
-                    if column.name not in there:
-                        declared = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
-                        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {declared}"))
-                        added = True
-                for index in table.indexes:
-                    index.create(connection, checkfirst=True)
-        return added
+        try:
+            with self.writing() as connection:
+                return _make(connection, tables)
+        except sa.exc.ProgrammingError as error:
+            raise ConfigurationError(
+                f"database.url: {self.name} takes no tables ({_first_line(error.orig)}): let its user own it"
+            ) from None
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -168,6 +173,21 @@ class Database:
     def _error(self, why: BaseException | None) -> TransientError:
         kind = DatabaseUnavailable if self.is_shared else StorageExhausted
         return kind(f"{self.name} cannot be used: {_first_line(why)}")
+
+
+def _make(connection: sa.Connection, tables: sa.MetaData) -> bool:
+    added = False
+    tables.create_all(connection)
+    for table in tables.sorted_tables:
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                declared = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {declared}"))
+                added = True
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    return added
 
 
 def insert_unless_there(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> bool:

@@ -190,6 +190,18 @@ def test_a_database_that_cannot_be_used_is_named_and_the_password_is_not(
     assert "wrong" not in str(refused.value)
 
 
+def test_a_user_who_may_not_make_tables_is_told_so(server: Postgres, tmp_path: Path) -> None:
+    server.say("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    server.say("DROP TABLE IF EXISTS deliveries, jobs CASCADE")
+    server.say(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+    settings = on_postgres(server, tmp_path)
+    guest = settings.database.model_copy(update={"url": server.url.replace("node@", "guest@")})
+    database = open_ledger(settings.model_copy(update={"database": guest}))
+    with pytest.raises(ConfigurationError, match=r"takes no tables \(permission denied.*own it"):
+        Ledger(database)
+    database.close()
+
+
 def test_a_database_that_goes_away_is_transient_and_is_used_again_when_it_is_back(
     server: Postgres, tmp_path: Path
 ) -> None:
