@@ -18,6 +18,7 @@ from dicom_node.errors import Cancelled, ConfigurationError, DatabaseUnavailable
 from dicom_node.settings import Settings
 from dicom_node.workflow.database import open_ledger
 from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
+from dicom_node.workflow.listing import Group, Wanted, condition_of
 from dicom_node.workflow.transactions import Kept, Request, Transactions
 from dicom_node.workflow.worked import Outcome
 from tests.support.postgres import NAME, PASSWORD, Postgres, postgres
@@ -105,6 +106,29 @@ def test_an_order_writes_a_new_ticket_and_what_holds_the_old_one_ends(book: Ledg
         book.update("1.2-a", State.ANALYSING, ticket=old)
     book.taken_up(entry.ticket)
     assert book.ordered() == ([], [])
+
+
+def test_pages_search_and_history_are_the_same_on_both(book: Ledger) -> None:
+    for number in range(1, 6):
+        book.open_job(f"1.{number}-a", f"1.{number}", 1, detail="100% of a Scout")
+    book.update("1.4-a", State.SENDING, outcome=Outcome.FINDINGS, pipeline="flair", parcels={"pacs": "{}"})
+    delivered(book, "1.4-a", "pacs", Sent.COMMITTED)
+
+    def numbers(**wanted: object) -> list[int]:
+        return [entry.number for entry in book.page(condition_of(Wanted(**wanted)), limit=3)]
+
+    assert numbers() == [5, 4, 3]
+    assert numbers(text="scout 100%") == [5, 4, 3]
+    assert numbers(text="PACS") == numbers(group=Group.COMMITTED) == numbers(pipeline="flair") == [4]
+    assert numbers(text="2") == [2]
+    assert [each.state for each in book.history("1.4-a")] == [
+        "waiting",
+        "sending",
+        "pending",
+        "committed",
+        "done",
+    ]
+    assert book.changes() > 0
 
 
 def test_jobs_that_are_entered_at_once_by_several_processes_have_numbers_and_versions_of_their_own(
