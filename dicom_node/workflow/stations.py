@@ -18,6 +18,7 @@ from pydicom import Dataset
 from dicom_node.analysis.analyse import analyse, describe
 from dicom_node.analysis.bundle import Bundle, load_bundle
 from dicom_node.analysis.findings import Algorithm
+from dicom_node.analysis.manifest import read_manifest
 from dicom_node.errors import (
     Cancelled,
     ConfigurationError,
@@ -32,6 +33,7 @@ from dicom_node.series.headers import Frame, frames_of, raise_if_disk, read_head
 from dicom_node.series.read import read_volume
 from dicom_node.series.selection import Outcome, Selection, Verdict, select
 from dicom_node.series.stacks import PATIENT
+from dicom_node.series.volume import Plane
 from dicom_node.settings import Analysis, Pipeline, Settings
 from dicom_node.workflow.maps import write_heatmap
 from dicom_node.workflow.progress import Progress
@@ -78,7 +80,7 @@ class Stations:
 
     Parameters
     ----------
-    with_models : without them nothing can be selected or analysed; for a node that leaves that to others
+    with_models : without them nothing can be analysed; for a node that leaves that to others
 
     Raises
     ------
@@ -107,6 +109,10 @@ class Stations:
                     f"pipelines.{pipeline.name}.bundle: {pipeline.bundle!r} is not loaded; restart the node"
                 )
             _refuse_other_contrasts(pipeline, self.bundles[pipeline.bundle])
+
+    def _planes_of(self, name: str) -> tuple[Plane, ...]:
+        loaded = self.bundles.get(name)
+        return (loaded.manifest if loaded else read_manifest(self.settings.analysis.models / name)).planes
 
     def use(self, settings: Settings) -> None:
         """Select by these pipelines from the next series on."""
@@ -167,8 +173,8 @@ class Stations:
             reason = broken[0] if broken else "no instance is there"
             verdict = Verdict("headers can be read", False, reason)
             return Selected(Selection(Outcome.SKIPPED, reason, (verdict,)), ())
-        planes = {name: bundle.manifest.planes for name, bundle in self.bundles.items()}
         chosen_from = self.settings.pipelines if pipelines is None else pipelines
+        planes = {pipeline.bundle: self._planes_of(pipeline.bundle) for pipeline in chosen_from}
         selection = select(frames, chosen_from, planes, called_ae_title)
         if broken and selection.outcome is Outcome.CHOSEN:
             verdict = Verdict("headers can be read", False, broken[0])

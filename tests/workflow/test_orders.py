@@ -158,6 +158,11 @@ def test_a_pipeline_has_a_priority_too_and_the_more_urgent_wins(
     assert gate.analysed == [12, 12, 13, 11, 10]
 
 
+def test_a_host_that_only_receives_knows_which_pipeline_it_is(settings: Settings, series_of: Series) -> None:
+    selected = stations.Stations(settings, with_models=False).select(series_of(image_spot()))
+    assert selected.selection.pipeline == settings.pipelines[0]
+
+
 def test_a_running_job_is_cancelled_for_good_and_undone_by_retry(
     configuration: Path, gate: Gate, archive: Archive, series_of: Series
 ) -> None:
