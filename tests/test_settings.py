@@ -71,6 +71,17 @@ def test_the_commented_defaults_of_the_example_are_the_defaults() -> None:
             '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\n' * 2,
             "the name 'a' is used twice",
         ),
+        (
+            (
+                '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\noutputs = ["pm"]\n'
+                '[[pipelines]]\nname = "p"\nbundle = "b"\nmatch = { contrasts = ["T1"] }\ndestinations = ["a"]'
+            ),
+            r"destinations\.a\.outputs: no pipeline that sends there has 'pm' in its outputs",
+        ),
+        (
+            '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\noutputs = ["rtstruct"]',
+            r"destinations\[0\]\.outputs\[0\]: Input should be 'seg', 'pm', 'sc', 'kos' or 'sr'",
+        ),
         ("folder = ", "is not valid TOML"),
     ],
 )

@@ -11,6 +11,7 @@ from pydantic import PositiveFloat, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dicom_node.errors import ConfigurationError
+from dicom_node.results.result_set import Kind
 from dicom_node.settings.analysis import Analysis, Pipeline
 from dicom_node.settings.database import Database
 from dicom_node.settings.destinations import AnyDestination
@@ -94,6 +95,19 @@ class Settings(BaseSettings):
                     listed = ", ".join(map(repr, known)) or "none"
                     where = f"pipelines.{pipeline.name}.destinations"
                     raise ValueError(f"{where}: {name!r} is not among [[destinations]] ({listed})")
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_are_made(self) -> Self:
+        for destination in self.destinations:
+            made = {k for p in self.pipelines if destination.name in p.destinations for k in p.outputs}
+            if Kind.SEG in made:
+                made.add(Kind.SC)  # in its place
+            if made and (never := [k for k in destination.outputs or () if k not in made]):
+                where = f"destinations.{destination.name}.outputs"
+                raise ValueError(
+                    f"{where}: no pipeline that sends there has {str(never[0])!r} in its outputs"
+                )
         return self
 
     @classmethod
