@@ -234,9 +234,13 @@ def _follow(log: Path, counts: Counts, stopping: threading.Event) -> None:
         while not stopping.wait(0.2):
             *whole, rest = (rest + lines.read()).split("\n")
             for line in whole:
-                event = json.loads(line)["event"] if line.startswith("{") else ""
-                counts.results += event == "results_sent"
-                counts.failed += event in ("job_failed", "delivery_failed")
+                if not line.startswith("{"):
+                    continue
+                event = json.loads(line)
+                counts.results += event["event"] == "results_sent"
+                # A busy archive may not answer in time: that is tried again
+                is_over = event["event"] == "delivery_failed" and event["retry_in_s"] is None
+                counts.failed += is_over or event["event"] == "job_failed"
 
 
 @contextmanager

@@ -21,12 +21,14 @@ LIMIT_S = 5.0  # from the start of a process until open work is taken up
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=1e6, help="no further kills after so long")
     parser.add_argument("--seed", type=int, help="the same kills again; printed at the start")
     parser.add_argument(
         "--out", type=Path, help="empty folder, kept; else one that is removed when all is well"
     )
     parser.add_argument("--shipped", action="store_true", help="with the shipped bundle and whole heads")
     parser.add_argument("--orthanc", action="store_true", help="Orthanc as a third destination")
+    parser.add_argument("--forked", action="store_true", help="most nodes without the time for imports")
     arguments = parser.parse_args()
     data = Path(os.environ["DICOM_NODE_DATA"]) if "DICOM_NODE_DATA" in os.environ else None
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
@@ -34,10 +36,12 @@ def main() -> int:
         arguments.kills,
         seed,
         arguments.out or Path(tempfile.mkdtemp(prefix="torture-")),
+        minutes=arguments.minutes,
         wait_s=60.0 if arguments.shipped else 8.0,
         shipped=arguments.shipped,
         data=data,
         with_orthanc=arguments.orthanc,
+        forked=arguments.forked,
     )
     say(f"seed {seed}, {options.folder}, real images: {data or 'none (DICOM_NODE_DATA)'}")
     outcome = run(options, say)
@@ -72,7 +76,7 @@ results       {outcome.versions} versions for {outcome.results} series
               {outcome.given_up} were given up after ten kills at work on them, and ordered again
 archived      {outcome.objects} objects in {outcome.comings} stores at the recording archive
               {outcome.requests} requests for commitment
-recovery      {len(recovered)} starts with open work, {within} took it up within {LIMIT_S:.0f} s
+recovery      {len(recovered)} starts as a program with open work, {within} took it up within {LIMIT_S:.0f} s
   seconds     {_spread(wall)}
   processor s {_spread(cpu)}
 violations    {len(outcome.violations)}"""

@@ -27,11 +27,12 @@ from tests.torture.archive import Recorder, storescp
 from tests.torture.audit import Evidence, violations
 from tests.torture.material import Material, Series
 from tests.torture.moments import MOMENTS, Moment
+from tests.torture.node import Forked
 from tests.torture.sender import Senders
 
 SHIPPED = Path(__file__).parents[2] / "models" / "flair-glioma"
 AT_RANDOM, AT_START = "at random, under way", "at random, at start"
-_BACKLOG = 8  # series without a result
+_BACKLOG = 4  # series without a result
 _START_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 900.0
 
@@ -47,23 +48,27 @@ class Options:
 
     Attributes
     ----------
+    minutes : after which no further node is killed
     wait_s : how long a node may live that does not come to its moment
     shipped : the models of the installation and whole heads, not the bundle that sees spots
     data : folder of real images, or None
     with_orthanc : as a third destination
     moments : to be aimed at; each in turn, in random order
     aimed : the part of the kills that is aimed; of the others, each fourth comes while the node starts
+    forked : most nodes are forked from a process that has imported everything, each tenth is started anew
     """
 
     kills: int
     seed: int
     folder: Path
+    minutes: float = 1e6
     wait_s: float = 8.0
     shipped: bool = False
     data: Path | None = None
     with_orthanc: bool = False
     moments: Sequence[Moment] = MOMENTS
     aimed: float = 0.65
+    forked: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Life:
 
     Attributes
     ----------
+    anew : started as a program, not forked
     aim : name of the moment, or how else it was killed
     hit : whether it came to its moment
     open_workflows : that were not waiting for a time, as it started
@@ -79,6 +85,7 @@ class Life:
     """
 
     aim: str
+    anew: bool
     hit: bool
     lived_s: float
     listened_s: float | None
@@ -88,8 +95,8 @@ class Life:
 
     @property
     def recovered_s(self) -> float | None:
-        """Until what was open was taken up."""
-        return self.first_step_s if self.open_workflows else None
+        """Until what was open was taken up, of a node that was started as operators do."""
+        return self.first_step_s if self.open_workflows and self.anew else None
 
 
 @dataclass
@@ -182,6 +189,8 @@ class _Campaign:
                 quiet_s=3,
             )
             for number, aim in enumerate(self._aims(), 1):
+                if time.monotonic() - start > options.minutes * 60:
+                    break
                 self._feed()
                 life = self._live(aim)
                 self._lives.append(life)
@@ -218,18 +227,19 @@ class _Campaign:
     def _live(self, aim: Moment | str) -> Life:
         """Start the node and see it killed."""
         chance, command = self._chance, []
-        limit_s = self._options.wait_s
+        limit_s = max(self._options.wait_s, self._usual_start_s())
         if isinstance(aim, Moment):
             within_s = chance.uniform(0, aim.within_ms) / 1000
             command = [self._mark, aim.name, chance.randint(1, aim.most), within_s]
         elif aim == AT_START:
             limit_s = chance.uniform(0.2, self._usual_start_s())
         else:
-            limit_s = self._usual_start_s() + chance.uniform(0, 10)
+            limit_s = self._usual_start_s() * chance.uniform(1, 3) + chance.uniform(0, 5)
         self._mark.unlink(missing_ok=True)
         logged = self._log.stat().st_size if self._log.exists() else 0
         started_at, start = time.time(), time.monotonic()
-        process = self._start(*command)
+        anew = not self._options.forked or len(self._lives) % 10 == 9
+        process = self._start(anew, *command)
         listened_s: float | None = None
         try:
             while process.poll() is None:
@@ -248,6 +258,7 @@ class _Campaign:
             raise RuntimeError(f"the node ended by itself ({code}); its log: {self._log}")
         return self._life(
             aim if isinstance(aim, str) else aim.name,
+            anew,
             started_at,
             time.monotonic() - start,
             listened_s,
@@ -257,6 +268,7 @@ class _Campaign:
     def _life(
         self,
         aim: str,
+        anew: bool,
         started_at: float,
         lived_s: float,
         listened_s: float | None,
@@ -266,6 +278,7 @@ class _Campaign:
         first = next((e for e in events if e["event"] == "torture_first_step"), None)
         return Life(
             aim,
+            anew,
             self._mark.exists() or aim in (AT_RANDOM, AT_START),
             lived_s,
             listened_s,
@@ -274,11 +287,14 @@ class _Campaign:
             first["cpu_s"] if first else None,
         )
 
-    def _start(self, *moment: object) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "DICOM_NODE_LOG__FORMAT": "json"}
-        command = [sys.executable, "-m", "tests.torture.node", str(self._configuration), *map(str, moment)]
+    def _start(self, anew: bool, *moment: object) -> subprocess.Popen[bytes] | Forked:
+        environment = {"DICOM_NODE_LOG__FORMAT": "json"}
+        arguments = [str(self._configuration), *map(str, moment)]
+        if not anew:
+            return Forked(self._log, environment, *arguments)
+        command = [sys.executable, "-m", "tests.torture.node", *arguments]
         with self._log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **environment})
 
     def _usual_start_s(self) -> float:
         known = sorted(life.listened_s for life in self._lives if life.listened_s is not None)
@@ -292,11 +308,7 @@ class _Campaign:
 
     def _line(self, number: int, life: Life) -> str:
         came = "" if life.hit else " (did not come, killed anyway)"
-        taken_up = (
-            f"work taken up after {life.recovered_s:.1f} s"
-            if life.recovered_s is not None
-            else "nothing open"
-        )
+        taken_up = f"worked after {life.first_step_s:.1f} s" if life.first_step_s is not None else "no work"
         return (
             f"kill {number}/{self._options.kills}  {life.aim}{came}, after {life.lived_s:.1f} s; {taken_up}; "
             f"{self._senders.acknowledgements} acknowledged of {len(self._series)} series, "
@@ -313,7 +325,7 @@ class _Campaign:
         self._given_up = sum(entry.state is State.FAILED for entry in entries_of(folder))
         if self._given_up:
             say(self._configuration, "retry", "--all")
-        process = self._start()
+        process = self._start(True)
         try:
 
             def all_ended() -> bool:
@@ -339,7 +351,7 @@ class _Campaign:
         finally:
             process.terminate()
             process.wait(90)
-        process = self._start()
+        process = self._start(True)
         wait_for(lambda: listens(self._port), _START_TIMEOUT_S)
         process.terminate()
         process.wait(90)

@@ -36,13 +36,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("torture")
     moments = [moment_named(name) for name in SOME]
-    return run(Options(len(SOME), 3, folder, wait_s=10, moments=moments, aimed=1.0))
+    return run(Options(len(SOME), 3, folder, wait_s=90, moments=moments, aimed=1.0))
 
 
 def test_nothing_acknowledged_is_lost_by_kills_at_the_worst_moments(outcome: Outcome) -> None:
     assert outcome.violations == []
     assert outcome.images == sum(len(series.uids) for series in outcome.evidence.series)
-    assert sum(life.hit for life in outcome.lives) >= len(SOME) - 1
+    assert all(life.hit for life in outcome.lives)
 
 
 @pytest.fixture
