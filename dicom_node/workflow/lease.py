@@ -33,7 +33,7 @@ EVERY_S = 1.0
 GRACE_S = 3.0  # to come back after a lost session
 REJOIN_S = 15.0  # after the database was away: a connection may take its time
 PATIENCE_S = 10.0  # for the lock of a process of the same name that has just died
-REVIVE_EVERY_S = 5.0
+REVIVE_EVERY_S = 15.0  # longer than a thread takes to start on a loaded machine
 STOP_S = 5.0
 # A host that is gone without a word loses its session after about five seconds
 _WATCHFUL = (

@@ -24,6 +24,8 @@ from dicom_node.workflow.roles import ALL, Role, executor_of, need_server, roles
 from tests.support.postgres import PASSWORD, Postgres, postgres
 from tests.support.running import wait_for
 
+pytestmark = pytest.mark.peer
+
 RECEIVE, ANALYSE = frozenset((Role.RECEIVE,)), frozenset((Role.ANALYSE,))
 
 

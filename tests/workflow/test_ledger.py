@@ -23,6 +23,8 @@ from dicom_node.workflow.transactions import Kept, Request, Transactions
 from dicom_node.workflow.worked import Outcome
 from tests.support.postgres import NAME, PASSWORD, Postgres, postgres
 
+pytestmark = pytest.mark.peer
+
 Opened = Callable[[], Ledger]
 
 

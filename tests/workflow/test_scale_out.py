@@ -29,7 +29,7 @@ from tests.support.spot import image_spot
 
 Series = Callable[..., list[Path]]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TAKEN_OVER_S = 10
 LOADED = 3  # times as long on a machine that has other things to do, too
