@@ -66,6 +66,12 @@ _IMPLICIT, _EXPLICIT = str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian)
 _BIG_ENDIAN, _DEFLATED = str(ExplicitVRBigEndian), str(DeflatedExplicitVRLittleEndian)
 _NATIVE = (_EXPLICIT, _IMPLICIT, _BIG_ENDIAN)
 
+# An element with a 16-bit length, a tag with a 32-bit length, and such a length alone, by byte order
+_UNPACKERS = {
+    order: tuple(struct.Struct(order + layout).unpack_from for layout in ("HH2sH", "HHL", "L"))
+    for order in "<>"
+}
+
 Vector = tuple[float, ...]
 # Deflated images are read in memory, one for each association: no MR image comes near it
 _LONGEST_INFLATED_BYTES = 256 << 20
@@ -172,9 +178,7 @@ class _Walk:
         self._explicit = explicit
         self._encapsulated = encapsulated
         self._order = order
-        self._short = struct.Struct(order + "HH2sH").unpack_from
-        self._tag_and_length = struct.Struct(order + "HHL").unpack_from
-        self._length = struct.Struct(order + "L").unpack_from
+        self._short, self._tag_and_length, self._length = _UNPACKERS[order]
 
     def data_set(self, *, to_pixels: bool = False) -> tuple[dict[int, bytes], int]:
         """Return the kept values, and where the walk ended.

@@ -81,7 +81,7 @@ class Receive(Section):
     host: str = "127.0.0.1"
     port: Port = 11112
     called: Annotated[tuple[CalledAE, ...], Field(min_length=1)] = (CalledAE(ae_title="DICOM_NODE"),)
-    maximum_pdu: Annotated[int, Field(ge=16384, le=1 << 20)] = 131072
+    maximum_pdu: Annotated[int, Field(ge=16384, le=1 << 20)] = 262144
     maximum_associations: PositiveInt = 64
     maximum_associations_per_host: PositiveInt = 32
     pdu_timeout_s: PositiveFloat = 30.0

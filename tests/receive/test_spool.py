@@ -72,6 +72,27 @@ def test_however_a_data_set_is_cut_into_fragments_the_file_is_the_same(spool, le
     assert (stored.series_instance_uid, stored.position_mm) == (SERIES, (0, 0, 3))
 
 
+def test_a_large_object_is_written_ahead_while_it_comes_and_is_the_same(tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "spool", 0)
+    encoded = memoryview(encode(mr_image(size=2400), ExplicitVRLittleEndian))
+    ahead: list[tuple[int, int]] = []
+    advise = os.posix_fadvise
+
+    def noted(descriptor: int, start: int, length: int, advice: int) -> None:
+        ahead.append((start, start + length))
+        advise(descriptor, start, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    part = spool.begin(request())
+    for start in range(0, len(encoded), 100_000):
+        part.write(encoded[start : start + 100_000])
+    stored = part.commit()
+
+    assert data_set_of(stored.path) == encoded
+    assert [start for start, _ in ahead] == [0, ahead[0][1]]
+    assert 8 << 20 <= ahead[-1][1] <= len(encoded)
+
+
 def test_an_instance_goes_on_after_its_pixels_or_is_refused(spool, tmp_path):
     encoded = encode(mr_image(), ExplicitVRLittleEndian)
     padding = b"\xfc\xff\xfc\xffOB\0\0\x04\0\0\0" + bytes(4)
