@@ -20,6 +20,7 @@ fi
 
 missing=""
 wanted="storescu:dcmtk Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
+wanted="$wanted promtool:prometheus systemd-analyze:systemd"
 [ "${1:-}" != viewer ] || wanted="$wanted chromium:chromium npm:npm"
 for pair in $wanted; do
     program=${pair%%:*}

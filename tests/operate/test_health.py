@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from dicom_node.errors import ConfigurationError, StorageExhausted
 from dicom_node.operate.endpoints import Endpoints
@@ -19,6 +21,7 @@ from dicom_node.operate.health import Checks, Proof, Report, beats, threads_live
 from dicom_node.operate.listener import Listener
 from dicom_node.operate.metrics import Metrics
 from dicom_node.operate.operations import prove_writable
+from dicom_node.operate.router import router_of
 from dicom_node.settings import Operate
 from dicom_node.workflow.database import Database
 from dicom_node.workflow.ledger import Ledger
@@ -147,3 +150,16 @@ def test_a_port_that_is_taken_is_refused_with_its_setting() -> None:
             Listener(Operate(port=first.port), endpoints)
     finally:
         first.stop()
+
+
+def test_the_page_answers_the_same_on_its_port() -> None:
+    app = FastAPI()
+    app.include_router(
+        router_of(
+            Endpoints(Metrics(lambda _: None), lambda: Report({}), lambda: Report({"disk": "it is full"}))
+        )
+    )
+    with TestClient(app) as client:
+        assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=")
+        assert client.get("/health").json() == {"ok": True, "checks": {}}
+        assert (client.get("/ready").status_code, client.get("/ready").json()["ok"]) == (503, False)

@@ -11,6 +11,7 @@ import json
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from dicom_node.errors import DeliveryRefused
 from dicom_node.trial.archive import Archive
 from tests.operate.scrape import get, sampled
+from tests.operate.test_audit import messages_of, summary
 from tests.support.running import (
     entries_of,
     free_port,
@@ -73,16 +75,17 @@ def lines_of(configuration: Path, event: str) -> list[dict]:
     ]
 
 
-def configure(
-    tmp_path: Path, port: int, watching: int, models: Path, archive: Archive, more: str = ""
-) -> Path:
+def configure(tmp_path: Path, port: int, watching: int, models: Path, archive: Archive) -> Path:
     path = write_configuration(
         tmp_path / "node.toml",
         port=port,
         models=models,
         destinations={"archive": (archive.ae_title, archive.port)},
     )
-    path.write_text(f'{path.read_text()}\n[operate]\nport = {watching}\n[log]\nformat = "json"\n{more}')
+    path.write_text(
+        f'{path.read_text()}\n[operate]\nport = {watching}\n[log]\nformat = "json"\n'
+        f'[audit]\nfile = "{tmp_path / "audit.xml"}"\n'
+    )
     return path
 
 
@@ -135,6 +138,9 @@ def test_a_node_is_measured_from_the_first_image_to_the_archive(
             ready = get(watching, "/ready")
             assert ready.status_code == 200
             assert {"models", "listening", "disk", "database"} < set(ready.json()["checks"])
+        kinds = [summary(message)[0] for message in messages_of(tmp_path / "audit.xml")]
+        assert (kinds[0], kinds[-1]) == ("110100", "110100")  # start and stop
+        assert Counter(kinds) == {"110100": 2, "110102": 1, "110104": 3, "110113": 1}
         # One short name from the first image to the archive
         uids = {line["series"]: line["series_id"] for line in lines_of(configuration, "series_arriving")}
         assert len(set(uids.values())) == 2
