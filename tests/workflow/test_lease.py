@@ -244,6 +244,24 @@ def test_what_is_taken_over_keeps_its_queue_and_is_given_up_when_it_kills_one_pr
     assert ran == [1]
 
 
+def test_a_process_takes_work_from_its_queues_only_and_from_those_that_come_later(tmp_path: Path) -> None:
+    ran: list[str] = []
+    engine = DurableEngine(tmp_path / "workflows.sqlite", works_on=lambda queue: queue != "series")
+    run = engine.workflow("note", ran.append)
+    engine.queue("series", at_once=1)
+    engine.queue("deliver-pacs", at_once=1)
+    engine.start()
+    try:
+        engine.queue("deliver-new", at_once=1)  # its destination came with a changed configuration
+        for queue in ("series", "deliver-pacs", "deliver-new"):
+            engine.enqueue(queue, queue, run, queue)
+        wait_for(lambda: engine.under_way() == {"series"})
+        assert sorted(ran) == ["deliver-new", "deliver-pacs"]
+        assert engine.threads == ["queue-worker-deliver-pacs", "queue-worker-deliver-new"]
+    finally:
+        engine.stop(0)
+
+
 def test_roles_are_named_and_a_part_of_them_needs_a_server(tmp_path: Path) -> None:
     assert roles_of([]) == roles_of(["all"]) == roles_of(["receive", "analyse,deliver"]) == ALL
     worker = roles_of(["analyse"])
