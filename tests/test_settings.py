@@ -74,7 +74,8 @@ def test_the_commented_defaults_of_the_example_are_the_defaults() -> None:
         (
             (
                 '[[destinations]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\noutputs = ["pm"]\n'
-                '[[pipelines]]\nname = "p"\nbundle = "b"\nmatch = { contrasts = ["T1"] }\ndestinations = ["a"]'
+                '[[pipelines]]\nname = "p"\nbundle = "b"\n'
+                'match = { contrasts = ["T1"] }\ndestinations = ["a"]'
             ),
             r"destinations\.a\.outputs: no pipeline that sends there has 'pm' in its outputs",
         ),
