@@ -28,6 +28,7 @@ from dicom_node.receive.completion import Completion, look
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
+from dicom_node.results.warm_up import warm_up
 from dicom_node.settings import Settings
 from dicom_node.tls import look_at_all
 from dicom_node.web.app import create_app
@@ -167,6 +168,8 @@ class Node:
             bundles={name: bundle.device for name, bundle in self.stations.bundles.items()},
         )
         self.operations.ready()
+        if self.stations.bundles:
+            warm_up()
 
     def reload(self) -> Change:
         """Read the configuration again: destinations, rules, allow-lists; all of it is taken, or nothing.
