@@ -20,8 +20,8 @@ setup: $(UV) ## set up the node in .venv
 	@[ -x $(BIN)/dicom-node ] || echo "setting up .venv, about a minute the first time"
 	@$(SYNC) --no-default-groups
 
-demo: setup ## a series by C-STORE to the node, SEG and SR back (SERIES=folder for a real one)
-	@$(BIN)/dicom-node demo --out $(OUT) $(if $(SERIES),--series "$(SERIES)")
+demo: setup ## a series by C-STORE to the node, SEG and SR back (SERIES=folder for a real one, SHOW=1 leaves its page running)
+	@$(BIN)/dicom-node demo --out $(OUT) $(if $(SERIES),--series "$(SERIES)") $(if $(SHOW),--show)
 
 test: $(UV) ## set up and run everything that CI runs
 	@$(SYNC) --extra train --group docs

@@ -349,15 +349,19 @@ def demo(
     series: Annotated[Path | None, typer.Option(help="A folder with one MR series; else a phantom.")] = None,
     contrast: Annotated[Literal["FLAIR", "T1CE"], typer.Option(help="Of the phantom.")] = "FLAIR",
     target: Annotated[Path, typer.Option("--out", "-o", help="Emptied first.")] = Path("demo-out"),
+    stay: Annotated[bool, typer.Option("--show", help="Leave the page running until Ctrl-C.")] = False,
 ) -> None:
     """Send a series to a node and see its result come back to an archive, on loopback."""
     with _errors():
         configure_logging("console", "error")
         from dicom_node.trial.demo import demonstrate
-        from dicom_node.trial.demo_report import show
+        from dicom_node.trial.demo_report import show, show_page
         from dicom_node.workflow.defaults import default_settings
 
-        show(out, demonstrate(target, default_settings(), series, contrast))
+        if stay:
+            demonstrate(target, default_settings(), series, contrast, partial(show_page, out))
+        else:
+            show(out, demonstrate(target, default_settings(), series, contrast))
 
 
 @contextmanager

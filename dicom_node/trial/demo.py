@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from dicom_node.phantom.brain import PhantomContrast
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import scan_phantom
 from dicom_node.series.find import find_series
-from dicom_node.settings import Settings
+from dicom_node.settings import Settings, Web
 from dicom_node.trial.archive import Archive
 from dicom_node.workflow.ledger import ENDED, Entry, Ledger, State
 
@@ -41,6 +41,9 @@ folder = {folder}
 
 [receive]
 port = {port}
+
+[web]
+{web}
 
 [completion]
 quiet_after_release_s = 0.5
@@ -86,7 +89,11 @@ class Demonstration:
 
 
 def demonstrate(
-    out: Path, settings: Settings, series: Path | None, contrast: PhantomContrast = "FLAIR"
+    out: Path,
+    settings: Settings,
+    series: Path | None,
+    contrast: PhantomContrast = "FLAIR",
+    stay: Callable[[Demonstration, str], None] | None = None,
 ) -> Demonstration:
     """Send a series, wait for its result in the archive, and prove it there.
 
@@ -96,6 +103,7 @@ def demonstrate(
     settings : whose bundles and pipelines the node gets
     series : folder of one MR series; None for the phantom
     contrast : of the phantom
+    stay : gets what was shown and the page's address while the node still runs; without it there is no page
 
     Raises
     ------
@@ -112,6 +120,7 @@ def demonstrate(
         paths = write_series(scan_phantom(contrast=contrast).datasets, out / "series")
     with Archive(out / "archive", "ARCHIVE") as archive:
         port = _free_port()
+        page_port = _page_port() if stay else None
         configuration = out / "node.toml"
         pipelines = [
             _PIPELINE.format(bundle=json.dumps(p.bundle), contrasts=json.dumps(p.match.contrasts))
@@ -122,6 +131,7 @@ def demonstrate(
                 folder=json.dumps(str(out / "node")),
                 models=json.dumps(str(settings.analysis.models)),
                 port=port,
+                web=f"port = {page_port}" if page_port else "enabled = false",
                 archive_port=archive.port,
                 pipelines="\n".join(pipelines),
             )
@@ -131,17 +141,25 @@ def demonstrate(
             _send(paths, Peer("DICOM_NODE", "127.0.0.1", port, "DEMO"))
             received = time.monotonic()
             entry = _wait(out / "node" / "ledger.sqlite")
-            done = time.monotonic()
+            timings = {"receive": received - start, "all": time.monotonic() - received}
+            shown = _shown(out, entry, paths[0], timings)
+            if stay:
+                stay(shown, f"http://127.0.0.1:{page_port}/series/{entry.number}")
+    return shown
+
+
+def _shown(out: Path, entry: Entry, image: Path, measured_s: dict[str, float]) -> Demonstration:
+    """Prove what came of the series."""
     if entry.state is not State.DONE or entry.folder is None:
         raise PermanentError(f"the series was {entry.state}: {entry.detail}")
     folder = Path(entry.folder)
     summary = json.loads((folder / "result.json").read_text())
     archived = tuple(out / "archive" / f"{o['sop_instance_uid']}.dcm" for o in summary["objects"])
-    _prove_arrival(folder, summary, out / "archive", dcmread(paths[0], stop_before_pixels=True))
+    _prove_arrival(folder, summary, out / "archive", dcmread(image, stop_before_pixels=True))
     shutil.copy(folder / "picture.png", out / "picture.png")
     inside = summary["timings_s"]
-    timings = {"receive": received - start, **inside}
-    timings["waiting and delivery"] = done - received - sum(inside.values())
+    timings = {"receive": measured_s["receive"], **inside}
+    timings["waiting and delivery"] = measured_s["all"] - sum(inside.values())
     return Demonstration(entry, summary, archived, out / "picture.png", timings)
 
 
@@ -184,6 +202,16 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _page_port() -> int:
+    """The page's usual port where it is free, so that a browser finds it again."""
+    usual = Web().port
+    try:
+        socket.create_server(("127.0.0.1", usual)).close()
+    except OSError:
+        return _free_port()
+    return usual
 
 
 @contextmanager

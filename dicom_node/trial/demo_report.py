@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+
 from rich.console import Console
 from rich.table import Table
 
@@ -38,3 +41,11 @@ def show(console: Console, shown: Demonstration) -> None:
     for item, path in zip(summary["objects"], shown.archived, strict=True):
         console.print(f"  {item['kind']:3} {path}", markup=False)
     console.print(f"picture: {shown.picture}", markup=False)
+
+
+def show_page(console: Console, shown: Demonstration, address: str) -> None:
+    """Print the same and where the page is, and wait for Ctrl-C."""
+    show(console, shown)
+    console.print(f"\n[bold]The page: {address}[/bold]\nCtrl-C ends it.")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()

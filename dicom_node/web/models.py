@@ -75,7 +75,12 @@ def card_of(folder: Path) -> str:
         text = (folder / CARD).read_text("utf-8")
     except OSError:
         return ""
-    return str(_without_images().render(text))
+    markdown = _without_images()
+    tokens = markdown.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):  # below the headings of the page
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+    return str(markdown.renderer.render(tokens, markdown.options, {}))
 
 
 @lru_cache(maxsize=1)

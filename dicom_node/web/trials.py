@@ -28,7 +28,7 @@ from dicom_node.series.volume import MRVolume
 from dicom_node.settings import Match, Pipeline
 from dicom_node.web.patients import read_patient
 from dicom_node.web.shelf import Shelf
-from dicom_node.web.shown import Judged, Shown, first_window, judged_of, numbered
+from dicom_node.web.shown import Judged, Shown, first_window, judged_of
 from dicom_node.web.stored import read_shown, read_summary
 from dicom_node.web.trial_input import as_one_slice, read_picture
 from dicom_node.web.trial_item import Doing, Item
@@ -295,6 +295,4 @@ def _name(item: Item, bundle: Bundle) -> None:
 
 def _shown_of(volume: MRVolume) -> Shown:
     """Show a picture as it came."""
-    count = len(volume.voxels)
-    names = numbered([""] * count, count)
-    return Shown(volume.voxels, None, None, names, first_window(volume.voxels))
+    return Shown(volume.voxels, None, None, ("One picture",), first_window(volume.voxels))

@@ -29,6 +29,9 @@
     const rows = [...next.querySelectorAll("tr[data-key]")];
     const body = place.querySelector("tbody");
     const fresh = rows.filter((row) => !old.has(row.dataset.key)).length;
+    // Those that go first: then those that stay need not be moved, and keep the focus
+    const keys = new Set(rows.map((row) => row.dataset.key));
+    for (const [key, row] of old) if (!keys.has(key)) row.remove();
     rows.forEach((row, k) => {
       const known = old.get(row.dataset.key);
       const kept = known && (known.outerHTML === row.outerHTML || known.contains(document.activeElement)) ? known : row;

@@ -158,7 +158,7 @@
     if (facts.edges) ["left", "right", "top", "bottom"].forEach((side, k) => { frame.querySelector(`.edge.${side}`).textContent = facts.edges[k]; });
     const scale = frame.querySelector(".scale");
     if (!facts.width_mm) { scale.hidden = true; continue; }
-    const long = facts.width_mm > 120 ? 50 : 10;
+    const long = facts.width_mm >= 100 ? 50 : 10;
     scale.style.width = `${(100 * long) / facts.width_mm}%`;
     scale.firstElementChild.textContent = `${long} mm`;
   }
