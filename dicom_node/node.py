@@ -190,6 +190,7 @@ class Node:
     def _prove(self, settings: Settings) -> None:
         _look_at(settings)
         self.stations.prove(settings)
+        self.operations.notifications.prepare(settings)
 
     def _use(self, settings: Settings) -> None:
         self.settings = settings

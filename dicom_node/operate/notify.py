@@ -76,14 +76,19 @@ class Notifications:
     ) -> None:
         self._engine, self._ledger, self._count = engine, ledger, count
         self._mark = settings.folder / "notified"
-        self._queue = engine.queue(QUEUE, at_once=1)
         self._carry = engine.workflow("notify", self._workflow)
         self._happened: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="notify", daemon=True)
+        self.prepare(settings)
         self.use(settings)
 
+    def prepare(self, settings: Settings) -> None:
+        """See that messages can be kept; a queue costs something even while it is empty."""
+        if settings.notifications:
+            self._engine.queue(QUEUE, at_once=1)
+
     def use(self, settings: Settings) -> None:
-        """Tell by these rules from now on."""
+        """Tell by these rules from now on, which were prepared for."""
         self._rules = {rule.name: rule for rule in settings.notifications}
 
     def take(self, event: Event) -> None:
@@ -176,7 +181,7 @@ class Notifications:
         self._engine.enqueue_at(
             _PRIORITY,
             wait_s,
-            self._queue,
+            QUEUE,
             f"notify/{name}",
             self._carry,
             name,

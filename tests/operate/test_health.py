@@ -5,6 +5,7 @@ Not covered: which checks a node makes, see ``test_watched_node.py``.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -13,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
-from starlette.testclient import TestClient
 
 from dicom_node.errors import ConfigurationError, StorageExhausted
 from dicom_node.operate.endpoints import Endpoints
@@ -154,12 +154,15 @@ def test_a_port_that_is_taken_is_refused_with_its_setting() -> None:
 
 def test_the_page_answers_the_same_on_its_port() -> None:
     app = FastAPI()
-    app.include_router(
-        router_of(
-            Endpoints(Metrics(lambda _: None), lambda: Report({}), lambda: Report({"disk": "it is full"}))
-        )
-    )
-    with TestClient(app) as client:
-        assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=")
-        assert client.get("/health").json() == {"ok": True, "checks": {}}
-        assert (client.get("/ready").status_code, client.get("/ready").json()["ok"]) == (503, False)
+    full = Report({"disk": "it is full"})
+    app.include_router(router_of(Endpoints(Metrics(lambda _: None), lambda: Report({}), lambda: full)))
+
+    async def ask(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(path)
+
+    assert asyncio.run(ask("/metrics")).headers["content-type"].startswith("text/plain; version=")
+    assert asyncio.run(ask("/health")).json() == {"ok": True, "checks": {}}
+    ready = asyncio.run(ask("/ready"))
+    assert (ready.status_code, ready.json()["ok"]) == (503, False)

@@ -172,6 +172,24 @@ def test_what_happened_just_before_a_crash_is_told_after_it(tmp_path: Path) -> N
         )
 
 
+def test_a_rule_that_comes_while_the_node_runs_is_followed_and_one_that_went_is_not(tmp_path: Path) -> None:
+    counted: list[tuple[str, str]] = []
+    without = Settings(folder=tmp_path)
+    with receiver() as hook, notifying(tmp_path, without, counted) as (told, ledger):
+        settings = Settings(folder=tmp_path, notifications=(rule(hook),))
+        told.prepare(settings)
+        told.use(settings)
+        a_finding(ledger)
+        told.take(events.Worked(JOB, "flair", Outcome.FINDINGS))
+        wait_for(lambda: counted == [("ward", "sent")])
+        told.use(without)
+        ledger.open_job(f"{UID}.1-a", f"{UID}.1", 12)
+        ledger.update(f"{UID}.1-a", State.DONE, outcome=Outcome.FINDINGS)
+        told.take(events.Worked(f"{UID}.1-a", "flair", Outcome.FINDINGS))
+        time.sleep(2.5)
+        assert len(hook.got) == 1
+
+
 def test_a_refusal_for_good_is_not_repeated(tmp_path: Path) -> None:
     with receiver() as hook:
         hook.answers = [410]
