@@ -18,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dicom_node.workflow.ledger import ENDED, State
 from tests.peers.orthanc import Orthanc, orthanc
 from tests.receive.images import data_set_of
@@ -321,19 +323,22 @@ class _Campaign:
         What a node gave up, as it was killed ten times while it worked on it, an operator orders again.
         """
         self._recorder.is_nice = True
-        folder = self._options.folder / "var"
-        self._given_up = sum(entry.state is State.FAILED for entry in entries_of(folder))
-        if self._given_up:
-            say(self._configuration, "retry", "--all")
+        folder, again = self._options.folder / "var", set[str]()
         process = self._start(True)
         try:
 
             def all_ended() -> bool:
+                time.sleep(1)
                 if process.poll() is not None:
                     raise RuntimeError(f"the node ended by itself; its log: {self._log}")
                 if not self._senders.all_done():
                     return False
                 entries = entries_of(folder)
+                failed = {entry.job_id for entry in entries if entry.state is State.FAILED}
+                if failed - again:
+                    again.update(failed)
+                    say(self._configuration, "retry", "--all")
+                    return False
                 known = {entry.series_instance_uid for entry in entries}
                 latest = {entry.job_id for entry in entries}
                 return (
@@ -344,13 +349,12 @@ class _Campaign:
 
             try:
                 wait_for(all_ended, _END_TIMEOUT_S)
-            except BaseException as error:
-                if "still waiting" not in str(error):
-                    raise
+            except pytest.fail.Exception:
                 self._say(f"after {_END_TIMEOUT_S:.0f} s not all work has ended")
         finally:
             process.terminate()
             process.wait(90)
+        self._given_up = len(again)
         process = self._start(True)
         wait_for(lambda: listens(self._port), _START_TIMEOUT_S)
         process.terminate()
