@@ -1,23 +1,30 @@
 """The files of ``deploy/`` and ``systemd/``: what they name exists, and their own tools find them good.
 
-Covers the metrics that dashboard and rules name, the rules by promtool, the units by systemd-analyze with a
-bound on their exposure. Not covered: that Grafana draws it, and a systemd that runs the units.
+Covers the metrics that dashboard and rules name, the rules by promtool and in a running Prometheus, the units
+by systemd-analyze with a bound on their exposure. Not covered: that Grafana draws it, and a systemd that runs the units.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from dicom_node.operate.census import Census
+from dicom_node.operate.endpoints import Endpoints
+from dicom_node.operate.health import Report
+from dicom_node.operate.listener import Listener
 from dicom_node.operate.metrics import Metrics
+from dicom_node.settings import Operate
+from dicom_node.workflow.ledger import Sent, State
 from tests.operate.test_metrics import standing
-from tests.support.running import need
+from tests.support.running import free_port, need, process, wait_for
 
 ROOT = Path(__file__).parents[2]
 DEPLOY, SYSTEMD = ROOT / "deploy", ROOT / "systemd"
@@ -85,6 +92,41 @@ def test_promtool_finds_rules_and_configuration_good(arguments: tuple[str, str])
     command = [need("promtool"), "check", *arguments]
     told = subprocess.run(command, cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.peer
+def test_prometheus_reads_a_node_and_can_evaluate_every_rule(tmp_path: Path) -> None:
+    """The shipped configuration, with the port of the moment and without the waits."""
+    metrics = Metrics(lambda _: None)
+    census = Census({State.FAILED: 1}, {("archive", Sent.FAILED): 1}, 1, 7200.0)
+    metrics.registry.register(standing(tmp_path, lambda: census))
+    listener = Listener(Operate(), Endpoints(metrics, lambda: Report({}), lambda: Report({})))
+    folder = Path(shutil.copytree(DEPLOY / "prometheus", tmp_path / "prometheus"))
+    (folder / "targets.yml").write_text(f'- targets: ["127.0.0.1:{listener.port}"]\n')
+    for name in ("prometheus.yml", "rules.yml"):
+        text = re.sub(r"(_interval|for): \w+", r"\1: 1s", (folder / name).read_text())
+        (folder / name).write_text(text)
+    port = free_port()
+    command = [need("prometheus"), f"--config.file={folder / 'prometheus.yml'}"]
+    command += [f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
+    base = f"http://127.0.0.1:{port}/api/v1"
+    try:
+        with process(*command, log=tmp_path / "log", port=port), httpx.Client(trust_env=False) as client:
+
+            def known() -> list[dict] | None:
+                told = client.get(f"{base}/rules").json()["data"]["groups"]
+                found = [rule for group in told for rule in group["rules"]]
+                firing = {rule["name"] for rule in found if rule["state"] == "firing"}
+                return found if {"DeadLetters", "SeriesStuck"} <= firing else None
+
+            found = wait_for(known)
+            asked = client.get(f"{base}/query", params={"query": "dicom_node_dead_letters"}).json()
+    finally:
+        listener.stop()
+    assert len(found) == len(rules())
+    assert {rule["name"]: rule.get("lastError") for rule in found if rule["health"] != "ok"} == {}
+    assert "NodeDown" not in {rule["name"] for rule in found if rule["state"] == "firing"}
+    assert [sample["value"][1] for sample in asked["data"]["result"]] == ["1"]
 
 
 @pytest.mark.peer
