@@ -1,7 +1,8 @@
 """The files of ``deploy/`` and ``systemd/``: what they name exists, and their own tools find them good.
 
 Covers the metrics that dashboard and rules name, the rules by promtool and in a running Prometheus, the units
-by systemd-analyze with a bound on their exposure. Not covered: that Grafana draws it, and a systemd that runs the units.
+by systemd-analyze with a bound on their exposure. Not covered: that Grafana draws it, and a systemd that runs
+the units.
 """
 
 from __future__ import annotations
