@@ -280,7 +280,10 @@ def check_config(
             alone = " only" if tls.port == settings.receive.port else f" on port {tls.port}"
             out.print(f"TLS{alone}, certificates of senders: {tls.clients}", markup=False)
         from dicom_node.http_client import look_at_web
+        from dicom_node.operate.notify import prove as prove_notifications
         from dicom_node.tls import look_at_all
+
+        prove_notifications(settings)
 
         for note in [*look_at_all(settings), *look_at_web(settings)]:
             out.print(f"{'WARNING: ' if note.is_warning else ''}{note.text}", markup=False)
