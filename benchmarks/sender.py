@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import SynchronizedArray
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -48,8 +49,16 @@ class Shape:
     frames: int = 1
 
 
-def send_raw(port: int, shape: Shape, batch: int, associations: int, count: int) -> float:
-    """Send so many objects on each association; return the seconds from the first byte to the last answer.
+@dataclass(frozen=True)
+class Sent:
+    """Seconds from the first byte to the last answer, and from each request to its answer, where known."""
+
+    took_s: float
+    each_s: list[float]
+
+
+def send_raw(port: int, shape: Shape, batch: int, associations: int, count: int) -> Sent:
+    """Send so many objects on each association.
 
     Parameters
     ----------
@@ -62,9 +71,10 @@ def send_raw(port: int, shape: Shape, batch: int, associations: int, count: int)
     """
     context = multiprocessing.get_context("fork")
     ready = context.Barrier(associations + 1)
+    times = [context.Array("d", count) for _ in range(associations)]
     senders = [
-        context.Process(target=_run, args=(port, shape, batch, number, count, ready))
-        for number in range(10, 10 + associations)
+        context.Process(target=_run, args=(port, shape, batch, number, each_s, ready))
+        for number, each_s in enumerate(times, start=10)
     ]
     for sender in senders:
         sender.start()
@@ -75,10 +85,10 @@ def send_raw(port: int, shape: Shape, batch: int, associations: int, count: int)
     took = time.monotonic() - started
     if any(sender.exitcode for sender in senders):
         raise RuntimeError(f"a sender ended with {[sender.exitcode for sender in senders]}")
-    return took
+    return Sent(took, [each for part in times for each in part])
 
 
-def send_with_storescu(port: int, shape: Shape, batch: int, associations: int, count: int) -> float:
+def send_with_storescu(port: int, shape: Shape, batch: int, associations: int, count: int) -> Sent:
     """As `send_raw`, with one file for each association, sent again and again with a new UID.
 
     The time includes the start of the processes and the opening of the associations.
@@ -105,13 +115,15 @@ def send_with_storescu(port: int, shape: Shape, batch: int, associations: int, c
         took = time.monotonic() - started
     if any(statuses):
         raise RuntimeError(f"storescu ended with {statuses}")
-    return took
+    return Sent(took, [])
 
 
 SENDERS = {"raw": send_raw, "storescu": send_with_storescu}
 
 
-def _run(port: int, shape: Shape, batch: int, number: int, count: int, ready: Barrier) -> None:
+def _run(
+    port: int, shape: Shape, batch: int, number: int, each_s: SynchronizedArray[float], ready: Barrier
+) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(_associate_rq())
@@ -121,12 +133,14 @@ def _run(port: int, shape: Shape, batch: int, number: int, count: int, ready: Ba
         request = bytearray(_store_rq(shape, series, first, longest or 1 << 20))
         places = _places(request, first.encode())
         ready.wait(TIMEOUT_S)
-        for instance in range(_FIRST, _FIRST + count):
-            encoded = f"{series}.{instance}".encode()
+        for instance in range(len(each_s)):
+            encoded = f"{series}.{_FIRST + instance}".encode()
             for place in places:
                 request[place : place + len(encoded)] = encoded
+            started = time.monotonic()
             connection.sendall(request)
             answer = _pdu(connection, _P_DATA)
+            each_s[instance] = time.monotonic() - started
             if b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00" not in answer:  # (0000,0900) US 0000H
                 raise RuntimeError(f"an instance was refused: {answer!r}")
         connection.sendall(struct.pack(">BxL4x", _RELEASE_RQ, 4))
