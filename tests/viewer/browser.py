@@ -31,7 +31,8 @@ FLAGS = [
     "--disable-sync",
 ]
 _CANVAS = "canvas.cornerstone-canvas"
-_TEXTS = "svg.svg-layer text tspan"
+_LABELS = "svg.svg-layer text"
+_TEXTS = f"{_LABELS} tspan"
 _CONTOURS = "svg.svg-layer :is(path, polyline, polygon)"
 _BOXES = """all => all.map(one => one.getBBox()).map(
   b => ({ x: b.x, y: b.y, width: b.width, height: b.height }))"""
@@ -83,29 +84,49 @@ class Viewer:
         """Turn the wheel until the image with this InstanceNumber is shown."""
         self._canvas.hover()
 
-        def shown() -> int | None:
-            found = re.search(r"I:\s*(\d+)", self._page.locator("body").inner_text())
-            return int(found[1]) if found else None
-
-        self.wait_until(lambda: shown() is not None, "an InstanceNumber is shown")
+        self.wait_until(lambda: self._instance() is not None, "an InstanceNumber is shown")
         for direction in (1, -1):
             for _ in range(400):
-                before = shown()
+                before = self._instance()
                 if before == number:
                     self.settled()
                     return
                 self._page.mouse.wheel(0, 100 * direction)
                 self._page.wait_for_timeout(150)
-                if shown() == before:
+                if self._instance() == before:
                     break
-        raise AssertionError(f"no image {number} in this series; at {shown()}")
+        raise AssertionError(f"no image {number} in this series; at {self._instance()}")
+
+    def _instance(self) -> int | None:
+        found = re.search(r"I:\s*(\d+)", self.words())
+        return int(found[1]) if found else None
 
     def texts(self) -> list[str]:
         """What measurements say beside their contours."""
         return [text for text in self._page.locator(_TEXTS).all_text_contents() if text.strip()]
 
+    def labels(self) -> list[list[str]]:
+        """The lines of each measurement's label."""
+        lines = "all => all.map(one => [...one.querySelectorAll('tspan')].map(line => line.textContent))"
+        return [each for each in self._page.locator(_LABELS).evaluate_all(lines) if each]
+
     def wait_for_text(self, text: str) -> None:
-        self._page.locator(_TEXTS).filter(has_text=text).first.wait_for()
+        """Wait for a measurement; on a busy machine OHIF draws one only when its slice is shown again."""
+
+        def said() -> bool:
+            if any(text in each for each in self.texts()):
+                return True
+            number = self._instance()
+            if number is not None:
+                self._canvas.hover()
+                for direction in (1, -1):
+                    self._page.mouse.wheel(0, 100 * direction)
+                    self._page.wait_for_timeout(150)
+                self.scroll_to_instance(number)
+            return any(text in each for each in self.texts())
+
+        self._page.wait_for_timeout(1000 * SETTLED_S)
+        self.wait_until(said, f"a measurement says {text!r}")
 
     def words(self) -> str:
         """All that is written on the page, such as a report that is shown as text."""
@@ -114,7 +135,7 @@ class Viewer:
     def labels_beyond_the_edge(self) -> list[str]:
         """Labels of measurements that are not whole in the viewport."""
         width, height = self._canvas.bounding_box()["width"], self._canvas.bounding_box()["height"]
-        labels = self._page.locator("svg.svg-layer text")
+        labels = self._page.locator(_LABELS)
         boxes = zip(labels.all_text_contents(), labels.evaluate_all(_BOXES), strict=True)
         return [
             text
