@@ -88,7 +88,7 @@ def process(
                 assert started.poll() is None, log.read_text()
                 return listens(port)
 
-            wait_for(listening)
+            wait_for(listening, timeout_s=240)  # a loaded machine; one that ended is told at once
             yield started
         finally:
             if started.poll() is None:
