@@ -131,6 +131,10 @@ class Operations:
 
     def instance_stored(self, instance: StoredInstance) -> None:
         """Tell of an image that is on disk."""
+        try:
+            size_bytes = instance.path.stat().st_size
+        except OSError:  # deleted already, with its series
+            size_bytes = 0
         self._bulletin.tell(
             InstanceStored(
                 instance.association_id,
@@ -138,7 +142,7 @@ class Operations:
                 instance.sop_instance_uid,
                 instance.called_ae_title,
                 instance.path,
-                instance.path.stat().st_size,
+                size_bytes,
                 instance.is_new,
                 instance.is_conflict,
             )
