@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
+from dicom_node.errors import TransientError
 from dicom_node.web.models import installed
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pictures import encoded, side_by_side
@@ -21,6 +24,8 @@ from dicom_node.web.trials import Trial, Trials
 from dicom_node.web.uploads import remove, take
 
 TIMEOUT_S = 600.0
+AT_ONCE = 8  # requests
+_waiting = threading.BoundedSemaphore(AT_ONCE)
 
 router = APIRouter(prefix="/api/v1", tags=["analysis"])
 
@@ -154,13 +159,14 @@ def detect(node: View, trials: Tried, files: Files, bundle: BundleName = "") -> 
 
     `curl -F files=@slice.png http://127.0.0.1:8080/api/v1/detect`
     """
-    trial = _begin(node, trials, files, bundle)
-    try:
-        for item in trial.items:
-            trials.wait(item, TIMEOUT_S)
-        results = [Answer(**_answer(item)) for item in trial.items]
-    finally:
-        trials.forget(trial)
+    with _one_of_few():
+        trial = _begin(node, trials, files, bundle)
+        try:
+            for item in trial.items:
+                trials.wait(item, TIMEOUT_S)
+            results = [Answer(**_answer(item)) for item in trial.items]
+        finally:
+            trials.forget(trial)
     return JSONResponse(Detected(notice=NOTICE, results=results).model_dump())
 
 
@@ -192,18 +198,30 @@ def segment(
     `curl -F files=@series.zip -F format=seg http://127.0.0.1:8080/api/v1/segment -o seg.dcm`
     """
     wanted = format_ or next((f for kind, f in _ACCEPTED.items() if kind in accept), Format.JSON)
-    trial = _begin(node, trials, files, bundle)
-    try:
-        for item in trial.items:
-            trials.wait(item, TIMEOUT_S)
-            trials.outline(item)
-            trials.wait(item, TIMEOUT_S)
-        answer = _segmented(trials, trial, wanted)
-    except BaseException:
-        trials.forget(trial)
-        raise
+    with _one_of_few():
+        trial = _begin(node, trials, files, bundle)
+        try:
+            for item in trial.items:
+                trials.wait(item, TIMEOUT_S)
+                trials.outline(item)
+                trials.wait(item, TIMEOUT_S)
+            answer = _segmented(trials, trial, wanted)
+        except BaseException:
+            trials.forget(trial)
+            raise
     answer.background = BackgroundTask(trials.forget, trial)
     return answer
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """Let few requests wait at a time: each holds a thread that the page needs, too."""
+    if not _waiting.acquire(blocking=False):
+        raise TransientError(f"{AT_ONCE} requests are being worked on; try again")
+    try:
+        yield
+    finally:
+        _waiting.release()
 
 
 def _begin(node: NodeView, trials: Trials, files: Sequence[UploadFile], bundle: str) -> Trial:

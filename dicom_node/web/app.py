@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -51,6 +52,7 @@ def create_app(node: NodeView) -> FastAPI:
     app.add_middleware(Limit, maximum_bytes=node.settings.web.maximum_upload_mb << 20)
     app.add_middleware(Guard)
     app.add_exception_handler(HTTPException, _tell_http)
+    app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(NodeError, _tell_node)
     app.add_exception_handler(Exception, _tell_unexpected)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -70,6 +72,13 @@ def _tell(request: Request, status: int, text: str) -> Response:
 def _tell_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     return _tell(request, error.status_code, str(error.detail))
+
+
+def _tell_invalid(request: Request, error: Exception) -> Response:
+    """Name what is wrong, without what was sent: that may be patient data."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    wrong = [".".join(map(str, each["loc"][1:])) + f": {each['type']}" for each in error.errors()]
+    return _tell(request, 422, f"the request is not understood ({'; '.join(wrong)})")
 
 
 def _tell_node(request: Request, error: Exception) -> Response:

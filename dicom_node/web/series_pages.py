@@ -26,6 +26,7 @@ from dicom_node.web.stored import read_shown, read_summary
 from dicom_node.web.timeline import stations_of
 from dicom_node.workflow.entry import ENDED, OPEN, Entry, Sent, State
 from dicom_node.workflow.orders import cancel, resend, retry
+from dicom_node.workflow.summary import FILE_NAME as SUMMARY
 from dicom_node.workflow.worked import Outcome
 
 router = APIRouter(include_in_schema=False, prefix="/series/{number}")
@@ -45,8 +46,17 @@ def _images(node: NodeView, entry: Entry) -> Sequence[Path]:
 def _shown(request: Request, node: NodeView, entry: Entry) -> Shown:
     shelf: Shelf = request.app.state.shelf
     folder = Path(entry.folder) if entry.folder else None
-    key = (entry.job_id, entry.folder, entry.state in ENDED)
-    return shelf.get(key, lambda: read_shown(_images(node, entry), folder))
+    paths = _images(node, entry)
+    key = (entry.job_id, _written_at(folder), len(paths))
+    return shelf.get(key, lambda: read_shown(paths, folder))
+
+
+def _written_at(folder: Path | None) -> int:
+    """When a result was written, in ns; 0 without one."""
+    try:
+        return (folder / SUMMARY).stat().st_mtime_ns if folder else 0
+    except OSError:
+        return 0
 
 
 @router.get("")

@@ -60,6 +60,8 @@ def read_shown(paths: Sequence[Path], folder: Path | None) -> Shown:
     SeriesRefused
         There is nothing that could be shown.
     """
+    if not paths:
+        raise SeriesRefused("its images are no longer here")
     frames, lost = _frames(paths)
     summary = read_summary(folder)
     slices = summary.get("slices", [])

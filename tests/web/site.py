@@ -115,7 +115,10 @@ def serve_site(folder: Path) -> Iterator[Site]:
             site = Site(f"http://127.0.0.1:{web_port}", folder, image_spot(), dicom_port)
 
             def ready() -> bool:
-                return httpx.get(f"{site.url}/ready").status_code == 200
+                try:
+                    return httpx.get(f"{site.url}/ready", timeout=60).status_code == 200
+                except httpx.TimeoutException:  # a loaded machine
+                    return False
 
             wait_for(ready)
             paths = [

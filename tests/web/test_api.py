@@ -184,16 +184,28 @@ def test_what_is_not_there_is_said_in_a_page(path: str, status: int, site: Site)
     assert "Traceback" not in answer.text
 
 
+def test_what_is_not_understood_is_named_but_not_repeated(site: Site) -> None:
+    answer = httpx.post(f"{site.url}/series", data={"before": "Phantom^Brain"}, timeout=TIMEOUT_S)
+    assert answer.status_code == 422
+    assert "before" in answer.text
+    assert "Phantom^Brain" not in answer.text
+    answer = httpx.post(f"{site.url}/api/v1/detect", data={"bundle": "spot"}, timeout=TIMEOUT_S)
+    assert answer.status_code == 422
+    assert "files" in answer.json()["error"]
+
+
 def test_an_order_that_cannot_be_taken_says_why(site: Site) -> None:
     number = site.entry("found").number
-    answer = httpx.post(f"{site.url}/series/{number}/cancel")
+    answer = httpx.post(f"{site.url}/series/{number}/cancel", timeout=TIMEOUT_S)
     assert answer.status_code == 409
     assert "nothing to cancel" in answer.text
 
 
 def test_analysing_again_with_another_bundle_makes_a_new_version(site: Site) -> None:
     first = site.entry("none")
-    answer = httpx.post(f"{site.url}/series/{first.number}/analyse", data={"bundle": "spot-other"})
+    answer = httpx.post(
+        f"{site.url}/series/{first.number}/analyse", data={"bundle": "spot-other"}, timeout=TIMEOUT_S
+    )
     assert answer.status_code == 303
     site.wait_until_ended(5)
     second = site.entry("none")
@@ -206,7 +218,7 @@ def test_a_result_can_be_sent_again(site: Site) -> None:
     entry = site.entry("found")
     attempts = len(site.entry("found").deliveries)
     assert attempts == 2
-    assert httpx.post(f"{site.url}/series/{entry.number}/resend").status_code == 303
+    assert httpx.post(f"{site.url}/series/{entry.number}/resend", timeout=TIMEOUT_S).status_code == 303
 
     def sent_again() -> bool:
         happened = site.entry("found")
@@ -218,8 +230,11 @@ def test_a_result_can_be_sent_again(site: Site) -> None:
 def test_another_site_may_send_nothing_and_another_name_reads_nothing(site: Site) -> None:
     number = site.entry("found").number
     for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
-        assert httpx.post(f"{site.url}/series/{number}/resend", headers=headers).status_code == 403
-    assert httpx.get(site.url, headers={"host": "evil.example"}).status_code == 403
+        assert (
+            httpx.post(f"{site.url}/series/{number}/resend", headers=headers, timeout=TIMEOUT_S).status_code
+            == 403
+        )
+    assert httpx.get(site.url, headers={"host": "evil.example"}, timeout=TIMEOUT_S).status_code == 403
     assert "default-src 'self'" in get(site, "/series").headers["content-security-policy"]
     assert get(site, f"/series/{number}").headers["cache-control"] == "no-store"
 
@@ -233,8 +248,8 @@ def test_no_page_names_another_host(site: Site) -> None:
 
 def test_names_of_patients_are_shown_but_not_logged(site: Site) -> None:
     assert PATIENT_NAME in get(site, "/series").text
-    httpx.post(f"{site.url}/series", data={"text": "Phantom^Brain"})
-    httpx.get(f"{site.url}/series/1/slice/99")
+    httpx.post(f"{site.url}/series", data={"text": "Phantom^Brain"}, timeout=TIMEOUT_S)
+    httpx.get(f"{site.url}/series/1/slice/99", timeout=TIMEOUT_S)
     log = (site.folder / "node.log").read_text()
     assert "Phantom" not in log
     assert "PHANTOM" not in log
@@ -248,6 +263,6 @@ def test_the_node_page_masks_what_is_secret(site: Site) -> None:
 
 
 def test_destinations_are_asked(site: Site) -> None:
-    assert "answers" in httpx.post(f"{site.url}/node/echo/archive", timeout=30).text
-    assert "bad" in httpx.post(f"{site.url}/node/echo/down", timeout=60).text
-    assert httpx.post(f"{site.url}/node/echo/nobody").status_code == 404
+    assert "answers" in httpx.post(f"{site.url}/node/echo/archive", timeout=TIMEOUT_S).text
+    assert "bad" in httpx.post(f"{site.url}/node/echo/down", timeout=TIMEOUT_S).text
+    assert httpx.post(f"{site.url}/node/echo/nobody", timeout=TIMEOUT_S).status_code == 404

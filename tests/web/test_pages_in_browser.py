@@ -30,6 +30,7 @@ from tests.viewer.browser import chromium
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 SIZE = {"width": 1400, "height": 1000}
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ class Tab:
         return self.open(f"/series/{self.site.entry(name).number}")
 
     def said(self, text: str | re.Pattern[str]) -> None:
-        expect(self.page.locator("#said")).to_contain_text(text, timeout=PATIENCE_MS)
+        expect(self.page.locator("#said")).to_contain_text(text)
 
     def drawn(self, selector: str) -> NDArray[np.uint8]:
         """What is seen of an element once its pictures are there, as RGB."""
@@ -110,7 +111,7 @@ def test_a_picture_with_a_tumour_is_found_then_outlined_and_downloaded(tab: Tab)
     page = try_out(tab, tab.site.picture("slice.png"))
     expect(page.locator(".verdict")).to_contain_text(re.compile(r"Tumour found: probability (0\.9|1\.0)"))
     page.get_by_role("button", name="Segment the tumour").click()
-    expect(page.locator(".answer")).to_contain_text("1 region", timeout=PATIENCE_MS)
+    expect(page.locator(".answer")).to_contain_text("1 region")
     assert not red(tab.drawn("#left .frame")).any()
     assert red(tab.drawn("#right .frame")).any()
     with page.expect_download() as download:
@@ -121,7 +122,7 @@ def test_a_picture_with_a_tumour_is_found_then_outlined_and_downloaded(tab: Tab)
 
 def test_a_series_without_a_tumour_has_nothing_to_segment(tab: Tab) -> None:
     page = try_out(tab, *sorted((tab.site.folder / "none" / "series").glob("*.dcm")))
-    expect(page.locator(".verdict")).to_contain_text("No tumour found", timeout=PATIENCE_MS)
+    expect(page.locator(".verdict")).to_contain_text("No tumour found")
     expect(page.locator(".answer")).to_contain_text("There is no tumour to segment")
     assert page.get_by_role("button", name="Segment").count() == 0
 
@@ -132,7 +133,7 @@ def test_a_series_is_tried_with_a_chosen_bundle_and_its_seg_downloaded(tab: Tab)
     page.locator("#files").set_input_files(sorted((tab.site.folder / "found" / "series").glob("*.dcm")))
     page.get_by_role("button", name="Analyse").click()
     page.get_by_role("button", name="Segment the tumour").click()
-    expect(page.locator(".answer")).to_contain_text("spot-other", timeout=PATIENCE_MS)
+    expect(page.locator(".answer")).to_contain_text("spot-other")
     with page.expect_download() as download:
         page.get_by_role("link", name="SEG").click()
     assert download.value.path().read_bytes()[128:132] == b"DICM"
@@ -174,8 +175,8 @@ def test_the_list_follows_what_happens_and_keeps_the_focus(tab: Tab) -> None:
     link = page.locator("tbody a").last
     link.focus()
     tab.site.send(tab.site.make("late", image_spot(centre_mm=(-18.0, 10.0, 0.0))))
-    expect(page.locator("tbody tr[data-key]")).to_have_count(before + 1, timeout=PATIENCE_MS)
-    expect(page.locator("tbody tr").first).to_contain_text("1 lesion", timeout=PATIENCE_MS)
+    expect(page.locator("tbody tr[data-key]")).to_have_count(before + 1)
+    expect(page.locator("tbody tr").first).to_contain_text("1 lesion")
     expect(link).to_be_focused()
     tab.site.wait_until_ended(before + 1)
 
@@ -197,7 +198,7 @@ def test_an_order_is_given_and_its_work_followed(tab: Tab) -> None:
     page = tab.open_series("found")
     page.get_by_role("button", name="Retry").click()
     expect(page.locator(".way")).to_contain_text("sending")
-    expect(page.locator(".state")).to_contain_text("not delivered", timeout=PATIENCE_MS)
+    expect(page.locator(".state")).to_contain_text("not delivered")
 
 
 def test_versions_of_a_series_can_be_chosen(tab: Tab) -> None:
@@ -206,7 +207,7 @@ def test_versions_of_a_series_can_be_chosen(tab: Tab) -> None:
     page.get_by_role("button", name="Analyse as a new version").click()
     expect(page.locator(".versions")).to_contain_text("Version 2 (spot-other)")
     expect(page.locator("#panes")).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.locator(".lesions tbody tr")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator(".lesions tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Version 1").click()
     expect(page.get_by_role("link", name="Version 1")).to_have_attribute("aria-current", "page")
 

@@ -53,7 +53,7 @@ def test_it_ends_although_a_request_is_under_way_and_lets_go_of_its_port() -> No
     assert server.url == f"http://127.0.0.1:{port}/"
 
     def answers() -> bool:
-        return httpx.get(server.url).text == "here"
+        return httpx.get(server.url, timeout=60).text == "here"
 
     wait_for(answers)
 

@@ -208,6 +208,8 @@ def test_a_series_of_which_nothing_can_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"no DICOM")
     with pytest.raises(SeriesRefused, match="none of its images"):
         read_shown([tmp_path / "a.dcm"], None)
+    with pytest.raises(SeriesRefused, match="no longer here"):
+        read_shown([], None)
 
 
 def test_what_is_encoded_is_what_was_drawn() -> None:
