@@ -37,7 +37,7 @@ def main() -> int:
         seed,
         arguments.out or Path(tempfile.mkdtemp(prefix="torture-")),
         minutes=arguments.minutes,
-        wait_s=60.0 if arguments.shipped else 8.0,
+        wait_s=60.0 if arguments.shipped else 20.0,
         shipped=arguments.shipped,
         data=data,
         with_orthanc=arguments.orthanc,

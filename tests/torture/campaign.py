@@ -64,7 +64,7 @@ class Options:
     seed: int
     folder: Path
     minutes: float = 1e6
-    wait_s: float = 8.0
+    wait_s: float = 20.0
     shipped: bool = False
     data: Path | None = None
     with_orthanc: bool = False
