@@ -19,9 +19,9 @@ if ! [ -e "$kserve/made" ] && [ -x .venv/bin/python ]; then
 fi
 
 missing=""
-wanted="storescu:dcmtk Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
+wanted="storescu:dcmtk chromium:chromium Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
 wanted="$wanted promtool:prometheus systemd-analyze:systemd"
-[ "${1:-}" != viewer ] || wanted="$wanted chromium:chromium npm:npm"
+[ "${1:-}" != viewer ] || wanted="$wanted npm:npm"
 for pair in $wanted; do
     program=${pair%%:*}
     command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || missing="$missing ${pair##*:}"
