@@ -39,6 +39,7 @@ CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
 PERCENT = Code("%", "UCUM", "Percent")
 COUNT = Code("1", "UCUM", "no units")
+SLICES = Code("{slices}", "UCUM", "slices")  # OHIF shows 0 with unit 1 as 1
 
 # the exam as a whole: TID 1500, CID 6047, PS3.16 Annex D
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")

@@ -205,7 +205,7 @@ def _detector(
                 derivation=codes.MAXIMUM,
                 referenced_coordinates=[border],
             ),
-            Measurement(codes.POSITIVE_SLICES, int(findings.slice_positive.sum()), codes.COUNT),
+            Measurement(codes.POSITIVE_SLICES, int(findings.slice_positive.sum()), codes.SLICES),
         ],
     )
 
