@@ -107,7 +107,7 @@ def serve_site(folder: Path) -> Iterator[Site]:
             "down": ("DOWN", free_port()),
         }
         path = write_configuration(
-            folder / "node.toml", port=dicom_port, models=models, destinations=destinations, quiet_s=1
+            folder / "node.toml", port=dicom_port, models=models, destinations=destinations, quiet_s=8
         )
         text = path.read_text().replace("[web]\nenabled = false", f"[web]\nport = {web_port}")
         path.write_text(text.replace('name = "down"', 'name = "down"\nretry_attempts = 1'))
