@@ -207,6 +207,9 @@ class Lease:
     def leave(self) -> None:
         """Give the place back: the others take over what is left."""
         with self._using:
+            if self._session is not None and self._database.is_shared:
+                with suppress(sa.exc.DBAPIError):  # the server sees a closed session only a moment later
+                    self._session.execute(sa.text("SELECT pg_advisory_unlock_all()"))
             self._close()
 
     def _enter(self) -> None:

@@ -236,6 +236,7 @@ def test_a_folder_of_several_series_gives_each_its_own_answer(
     found = {a.outcome: a for a in analyse_folder(stations, tmp_path / "series", tmp_path / "out")}
     assert [found[k].failed for k in ("chosen", "skipped", "refused")] == [False, False, True]
     assert {p.name for p in found["chosen"].folder.iterdir()} == {
+        "heatmap.npz",
         "picture.png",
         "result.json",
         "sc.dcm",
