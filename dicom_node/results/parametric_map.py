@@ -12,9 +12,9 @@ from pydicom import Dataset
 
 from dicom_node.analysis.findings import Findings
 from dicom_node.results import codes
-from dicom_node.results.provenance import MANUFACTURER, Provenance, stamp
+from dicom_node.results.provenance import Provenance, stamp
 from dicom_node.results.result_set import Kind
-from dicom_node.results.source_grid import name_dimensions, refer_to_source, slice_stand_ins
+from dicom_node.results.source_grid import arguments, name_dimensions, refer_to_source
 from dicom_node.series.volume import MRVolume
 
 
@@ -26,16 +26,8 @@ def make_parametric_map(volume: MRVolume, findings: Findings, provenance: Proven
     """
     used = mapped_slices(findings)
     made = ParametricMap(
-        source_images=slice_stand_ins(volume, used, provenance),
+        **arguments(volume, used, provenance, Kind.PM),
         pixel_array=findings.probability[used.start : used.stop],
-        series_instance_uid=provenance.series_uid(Kind.PM),
-        series_number=1,
-        sop_instance_uid=provenance.instance_uid(Kind.PM),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions="0",
-        device_serial_number="0",
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_probability(findings)],
         voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],

@@ -20,7 +20,7 @@ from dicom_node.results.identity import ascii_text
 from dicom_node.results.marks import colour_of, tracking_identifier, tracking_uid
 from dicom_node.results.provenance import MANUFACTURER, Provenance, stamp
 from dicom_node.results.result_set import Kind
-from dicom_node.results.source_grid import name_dimensions, refer_to_source, slice_stand_ins
+from dicom_node.results.source_grid import arguments, name_dimensions, refer_to_source
 from dicom_node.series.volume import MRVolume
 
 
@@ -30,18 +30,10 @@ def make_segmentation(volume: MRVolume, findings: Findings, provenance: Provenan
     first = min(lesion.slices[0] for lesion in findings.lesions)
     used = range(first, last + 1)
     segmentation = Segmentation(
-        source_images=slice_stand_ins(volume, used, provenance),
+        **arguments(volume, used, provenance, Kind.SEG),
         pixel_array=findings.labels[first : last + 1],
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(lesion, findings, provenance) for lesion in findings.lesions],
-        series_instance_uid=provenance.series_uid(Kind.SEG),
-        series_number=1,
-        sop_instance_uid=provenance.instance_uid(Kind.SEG),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MANUFACTURER,
-        software_versions="0",
-        device_serial_number="0",
         content_label="TUMOUR",
         content_description=f"Regions that the segmenter called {findings.algorithm.finding.label}",
     )

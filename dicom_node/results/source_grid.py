@@ -6,16 +6,34 @@ Derivation Image functional group, and that is where readers must look.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydicom import DataElement, Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_node.results.provenance import Provenance, stand_in
+from dicom_node.results.provenance import MANUFACTURER, Provenance, stand_in
+from dicom_node.results.result_set import Kind
 from dicom_node.series.volume import FrameReference, MRVolume
 
 _REFERENCED_SOP_CLASS_UID = Tag("ReferencedSOPClassUID")
 _REFERENCED_SOP_INSTANCE_UID = Tag("ReferencedSOPInstanceUID")
+
+
+def arguments(volume: MRVolume, used: range, provenance: Provenance, kind: Kind) -> dict[str, Any]:
+    """Give what highdicom wants for SEG and Parametric Map alike; `stamp` corrects the equipment."""
+    return {
+        "source_images": slice_stand_ins(volume, used, provenance),
+        "series_instance_uid": provenance.series_uid(kind),
+        "series_number": 1,
+        "sop_instance_uid": provenance.instance_uid(kind),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MANUFACTURER,
+        "software_versions": "0",
+        "device_serial_number": "0",
+    }
 
 
 def slice_stand_ins(volume: MRVolume, used: range, provenance: Provenance) -> list[Dataset]:
