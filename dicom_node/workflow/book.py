@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -223,7 +224,10 @@ class Book:
             keys = [row.job_id for row in rows]
             these = sa.select(DELIVERIES).where(DELIVERIES.c.job_id.in_(keys))
             sent = connection.execute(these.order_by(DELIVERIES.c.destination)).all()
-        return [_entry(row, [d for d in sent if d.job_id == row.job_id]) for row in rows]
+        of_job = defaultdict(list)
+        for each in sent:
+            of_job[each.job_id].append(each)
+        return [_entry(row, of_job[row.job_id]) for row in rows]
 
 
 def _entry(row: sa.Row[tuple[object, ...]], deliveries: Sequence[sa.Row[tuple[object, ...]]]) -> Entry:
