@@ -1,0 +1,10 @@
+"""The commands, a few lines each: what they do is done elsewhere."""
+
+# The order of the help
+# isort: off
+from dicom_node.cli import work, operator, installation
+# isort: on
+
+from dicom_node.cli.shell import app
+
+__all__ = ["app", "installation", "operator", "work"]
