@@ -104,7 +104,7 @@ class Operations:
         self.endpoints = Endpoints(self.metrics, self.health, self.readiness)
         self.watchdog = Watchdog(self.manager, self.health)
         self.listener: Listener | None = None
-        census = Kept(lambda: count(watched.book, lambda: len(watched.ledger.failed())))
+        census = Kept(lambda: count(watched.book, watched.ledger.count_failed))
         self.metrics.registry.register(
             Standing(
                 census,

@@ -199,17 +199,13 @@ class Book:
 
         A failed analysis counts until a later version of the series has been analysed.
         """
-        later = JOBS.alias()
-        replaced = sa.exists().where(
-            later.c.series_instance_uid == JOBS.c.series_instance_uid, later.c.version > JOBS.c.version
-        )
-        undelivered = sa.exists().where(
-            DELIVERIES.c.job_id == JOBS.c.job_id, DELIVERIES.c.state == Sent.FAILED
-        )
-        analysis_failed = (JOBS.c.outcome == Outcome.FAILED) & (JOBS.c.state != State.CANCELLED)
-        return self._entries(
-            undelivered | (((JOBS.c.state == State.FAILED) | analysis_failed) & ~replaced),
-        )
+        return self._entries(_needs_a_person())
+
+    def count_failed(self) -> int:
+        """Count the jobs that `failed` lists."""
+        query = sa.select(sa.func.count()).select_from(JOBS).where(_needs_a_person())
+        with self._database.reading() as connection:
+            return connection.scalar(query) or 0
 
     def _entries(
         self,
@@ -228,6 +224,17 @@ class Book:
         for each in sent:
             of_job[each.job_id].append(each)
         return [_entry(row, of_job[row.job_id]) for row in rows]
+
+
+def _needs_a_person() -> sa.ColumnElement[bool]:
+    """Say of a job whether `Book.failed` lists it."""
+    later = JOBS.alias()
+    replaced = sa.exists().where(
+        later.c.series_instance_uid == JOBS.c.series_instance_uid, later.c.version > JOBS.c.version
+    )
+    undelivered = sa.exists().where(DELIVERIES.c.job_id == JOBS.c.job_id, DELIVERIES.c.state == Sent.FAILED)
+    analysis_failed = (JOBS.c.outcome == Outcome.FAILED) & (JOBS.c.state != State.CANCELLED)
+    return undelivered | (((JOBS.c.state == State.FAILED) | analysis_failed) & ~replaced)
 
 
 def _entry(row: sa.Row[tuple[object, ...]], deliveries: Sequence[sa.Row[tuple[object, ...]]]) -> Entry:

@@ -144,7 +144,7 @@ def test_the_book_is_counted_by_state_and_destination(database: Database) -> Non
     ledger.deliver(
         "1.2.0-a", Delivery("down", Sent.FAILED, 3, "it is down", "start it", ticket=ticket["down"])
     )
-    census = count(database, lambda: len(ledger.failed()))
+    census = count(database, ledger.count_failed)
     assert census.jobs == {State.WAITING: 2, State.SENDING: 1}
     assert census.deliveries == {("archive", Sent.PENDING): 1, ("down", Sent.FAILED): 1}
     assert census.dead_letters == 1

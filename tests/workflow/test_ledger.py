@@ -133,6 +133,20 @@ def test_pages_search_and_history_are_the_same_on_both(book: Ledger) -> None:
     assert book.changes() > 0
 
 
+def test_what_needs_a_person_is_listed_and_counted_alike(book: Ledger) -> None:
+    for job_id in ("1.1-a", "1.2-a", "1.3-a", "1.4-a", "1.5-a"):
+        book.open_job(job_id, job_id.partition("-")[0], 12)
+    for job_id in ("1.1-a", "1.2-a"):
+        book.update(job_id, State.FAILED, outcome=Outcome.FAILED)
+    book.open_job("1.2-b", "1.2", 13)  # in place of the one that failed
+    book.update("1.3-a", State.CANCELLED, outcome=Outcome.FAILED)
+    book.update("1.4-a", State.SENDING, parcels={"one": "{}", "two": "{}"})
+    for delivery in book.entry("1.4-a").deliveries:
+        book.deliver("1.4-a", replace(delivery, state=Sent.FAILED))
+    assert {entry.job_id for entry in book.failed()} == {"1.1-a", "1.4-a"}
+    assert book.count_failed() == 2
+
+
 def test_jobs_that_are_entered_at_once_by_several_processes_have_numbers_and_versions_of_their_own(
     opened: Opened,
 ) -> None:
