@@ -37,7 +37,7 @@ from dicom_node.web.server import WebServer
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.database import Database, Databases
 from dicom_node.workflow.engine import DurableEngine
-from dicom_node.workflow.lease import Lease, Watch
+from dicom_node.workflow.lease import Lease
 from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.repair import Repair
 from dicom_node.workflow.retention import Housekeeping, Intake, Retention
@@ -46,6 +46,7 @@ from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.stations import Stations
 from dicom_node.workflow.transactions import Transactions
 from dicom_node.workflow.upkeep import Upkeep
+from dicom_node.workflow.watch import Watch
 
 # Of stop_timeout_s, for what runs to end by itself; the rest is for closing down in order
 _WITHIN = 0.9

@@ -5,7 +5,7 @@ A step may run again, so each must be idempotent. A workflow with an id that was
 does not run a second time.
 
 Several processes may share the workflows in PostgreSQL, each with an executor id and queues of its own
-choice; :mod:`dicom_node.workflow.lease` sees to what one leaves behind.
+choice; :mod:`dicom_node.workflow.watch` sees to what one leaves behind.
 
 In DBOS a wait ends at a time of the wall clock; `follow_clock` corrects it when that is set back.
 """

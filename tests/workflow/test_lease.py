@@ -19,8 +19,9 @@ from dicom_node.settings import Settings
 from dicom_node.workflow import lease
 from dicom_node.workflow.database import Database, open_ledger
 from dicom_node.workflow.engine import RECOVERIES, DurableEngine, Ended
-from dicom_node.workflow.lease import Executor, Lease, Watch
+from dicom_node.workflow.lease import Executor, Lease
 from dicom_node.workflow.roles import ALL, Role, executor_of, need_server, roles_of, works_on
+from dicom_node.workflow.watch import Watch
 from tests.support.postgres import PASSWORD, Postgres, postgres
 from tests.support.running import wait_for
 
