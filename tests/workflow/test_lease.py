@@ -17,8 +17,9 @@ import pytest
 from dicom_node.errors import ConfigurationError
 from dicom_node.settings import Settings
 from dicom_node.workflow import lease
+from dicom_node.workflow import watch as watching
 from dicom_node.workflow.database import Database, open_ledger
-from dicom_node.workflow.engine import RECOVERIES, DurableEngine, Ended
+from dicom_node.workflow.engine import RECOVERIES, SHAPE, DurableEngine, Ended
 from dicom_node.workflow.lease import Executor, Lease
 from dicom_node.workflow.roles import ALL, Role, executor_of, need_server, roles_of, works_on
 from dicom_node.workflow.watch import Watch
@@ -42,8 +43,8 @@ def place(
 ) -> Iterator[Callable[..., Lease]]:
     """A place of a process, taken."""
     monkeypatch.setattr(lease, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(lease, "GRACE_S", 0.0)
-    monkeypatch.setattr(lease, "REJOIN_S", 0.0)
+    monkeypatch.setattr(watching, "GRACE_S", 0.0)
+    monkeypatch.setattr(watching, "REJOIN_S", 0.0)
     secret = tmp_path / "password"
     secret.write_text(PASSWORD)
     settings = Settings(folder=tmp_path, database={"url": server.url, "password": {"file": secret}})
@@ -105,7 +106,7 @@ def test_what_a_dead_process_left_is_taken_over_once(place: Callable[..., Lease]
     here.look()
     assert (taken, one.others()[1]) == ([], [])
     two.leave()
-    assert one.others() == ([Executor("three", ALL, lease.SHAPE)], [Executor("two", ANALYSE, lease.SHAPE)])
+    assert one.others() == ([Executor("three", ALL, SHAPE)], [Executor("two", ANALYSE, SHAPE)])
     here.look()
     there.look()
     assert (taken, taken_there, receivers) == (["two"], [], [])
@@ -131,7 +132,7 @@ def test_a_database_that_was_away_makes_nobody_dead(
     server: Postgres, place: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = place("one"), place("two")
-    monkeypatch.setattr(lease, "REJOIN_S", 3600.0)
+    monkeypatch.setattr(watching, "REJOIN_S", 3600.0)
     here, taken, _ = watch(one)
     server.stop()
     here.look()
@@ -150,20 +151,19 @@ def test_a_database_that_was_away_makes_nobody_dead(
 def test_workflows_of_another_release_are_gone_on_with_while_one_of_its_processes_lives(
     place: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    present = lease.SHAPE
     monkeypatch.setattr(lease, "SHAPE", "older")
     older, last = place("older"), place("last-older")
-    monkeypatch.setattr(lease, "SHAPE", present)
+    monkeypatch.setattr(lease, "SHAPE", SHAPE)
     new = place("new")
     here, taken, _ = watch(new)
     older.leave()
     here.look()
     assert taken == []  # the other one of that release knows what to do with its work
-    assert new.shapes() == {present, "older"}
+    assert new.shapes() == {SHAPE, "older"}
     last.leave()
     here.look()
     new.others()
-    assert new.shapes() == {present}
+    assert new.shapes() == {SHAPE}
 
 
 def test_a_process_whose_name_was_taken_meanwhile_ends(
@@ -201,10 +201,10 @@ def test_workflows_of_a_shape_that_nobody_runs_any_more_are_dropped(
     engine.enqueue_at(1, 3600, queue, "job-older", run)
     engine.enqueue_at(1, 3600, queue, "job-now", run)
     change(tmp_path, "UPDATE workflow_status SET application_version = '1' WHERE workflow_uuid = 'job-older'")
-    engine.shapes = lambda: {lease.SHAPE, "1"}
+    engine.shapes = lambda: {SHAPE, "1"}
     assert engine.drop_older() == 0
     assert engine.under_way() == {"job-older", "job-now"}
-    engine.shapes = lambda: {lease.SHAPE}
+    engine.shapes = lambda: {SHAPE}
     assert engine.drop_older() == 1
     assert engine.drop_older() == 0
     assert engine.under_way() == {"job-now"}
