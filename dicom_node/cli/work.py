@@ -12,6 +12,7 @@ from rich.progress import Progress
 from dicom_node.cli.shell import Config, app, err, errors, need_folder, out, settings_of
 from dicom_node.errors import ConfigurationError
 from dicom_node.log import configure_logging
+from dicom_node.memory import give_back_early
 from dicom_node.settings import DestinationTLS, load_settings, wrong_ae_title
 
 
@@ -27,6 +28,7 @@ def serve(
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
     os.umask(0o077)  # images are patient data
+    give_back_early()
     with errors():
         settings = load_settings(config)
         configure_logging(settings.log.format, settings.log.level)

@@ -151,6 +151,7 @@ class _Campaign:
             write_spot_bundle(models / "spot")
         self._models, self._port = models, free_port()
         self._configuration, self._log = folder / "node.toml", folder / "node.log"
+        self._log.touch()  # a node may be killed before it writes its first line
         self._mark = folder / "killed"
         chance = random.Random(f"material {options.seed}")
         self._material = Material(folder / "sent", chance, data=options.data, heads=options.shipped)
@@ -238,7 +239,7 @@ class _Campaign:
         else:
             limit_s = self._usual_start_s() * chance.uniform(1, 3) + chance.uniform(0, 5)
         self._mark.unlink(missing_ok=True)
-        logged = self._log.stat().st_size if self._log.exists() else 0
+        logged = self._log.stat().st_size
         started_at, start = time.time(), time.monotonic()
         anew = not self._options.forked or len(self._lives) % 10 == 9
         process = self._start(anew, *command)
