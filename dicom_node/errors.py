@@ -20,6 +20,7 @@ decides, for the errors of libraries too. `reason` is the why in one sentence an
         |-- SeriesRefused            a series that fits a pipeline cannot be analysed
         |-- ResultInvalid            a result object failed its proof
         `-- DeliveryRefused          a destination will never take this object
+            `-- ClassRefused         nor any other of its SOP class
 
 Messages name the thing and the remedy and carry no patient data: they reach logs.
 """
@@ -117,6 +118,19 @@ class DeliveryRefused(PermanentError):
     """A destination will never take this object."""
 
     remedy = "let the destination take it (its log says why not; SOP classes, AE titles), then retry"
+
+
+class ClassRefused(DeliveryRefused):
+    """A destination does not take objects of this SOP class.
+
+    Parameters
+    ----------
+    sop_class_uid : str
+    """
+
+    def __init__(self, message: str, sop_class_uid: str) -> None:
+        super().__init__(message)
+        self.sop_class_uid = sop_class_uid
 
 
 def is_transient(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ from dicom_node.tls import look_at_all
 from dicom_node.web.app import create_app
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.server import WebServer
+from dicom_node.workflow.acceptance import Acceptance
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.database import Database, Databases
 from dicom_node.workflow.engine import DurableEngine
@@ -96,7 +97,10 @@ class Node:
             self.engine, self.ledger, self.transactions, settings.destinations, tell
         )
         results = settings.folder / "results"
-        self.jobs = SeriesJob(self.engine, self.stations, self.ledger, results, self.commitments, tell)
+        acceptance = Acceptance(self.ledger.database)
+        self.jobs = SeriesJob(
+            self.engine, self.stations, self.ledger, results, self.commitments, acceptance, tell
+        )
         repair = Repair(self.engine, self.ledger, settings, results)
         self.upkeep = Upkeep(
             self.engine, self.ledger, self.jobs, repair, self.lease, partial(look, self.spool)

@@ -24,7 +24,8 @@ def status(
     with errors():
         settings = settings_of(config)
     with errors(), ledger_of(settings) as ledger:
-        from dicom_node.workflow.overview import failed_lines, lines_of
+        from dicom_node.workflow.acceptance import Acceptance
+        from dicom_node.workflow.overview import failed_lines, lines_of, refusal_lines
 
         spool = spool_of(settings)
 
@@ -42,6 +43,8 @@ def status(
         for uid in arriving:
             out.print(f"{uid}  {len(spool.instances(uid))} images\n  arriving", markup=False)
         for line in lines_of(entries, conflicts):
+            out.print(line, markup=False)
+        for line in refusal_lines(Acceptance(ledger.database).refusals(settings.destinations)):
             out.print(line, markup=False)
         from dicom_node.workflow.retention import Retention, describe
 

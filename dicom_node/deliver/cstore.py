@@ -16,8 +16,14 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.deliver.send import Otherwise, all_choices, send_each
-from dicom_node.errors import ConfigurationError, DeliveryRefused, DestinationUnavailable, PermanentError
+from dicom_node.deliver.send import NO_HOOKS, Hooks, Otherwise, all_choices, send_each
+from dicom_node.errors import (
+    ClassRefused,
+    ConfigurationError,
+    DeliveryRefused,
+    DestinationUnavailable,
+    PermanentError,
+)
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.settings import DestinationTLS
 from dicom_node.tls import client_context, fault_of
@@ -28,6 +34,7 @@ _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _STORED = {0x0000, 0xB000, 0xB006, 0xB007}
 _DUPLICATE = 0x0111  # it has the instance: done
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_CLASS_NOT_SUPPORTED = 0x0122
 
 _REJECTED_TRANSIENT = 2  # A-ASSOCIATE-RJ result (PS3.8 9.3.4)
 
@@ -60,6 +67,7 @@ def send_files(
     paths: Sequence[Path],
     instead: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
     otherwise: Otherwise | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Iterator[Path]:
     """Send files in order over one association and yield what the peer has stored, one by one.
 
@@ -83,7 +91,9 @@ def send_files(
     """
     association = associate(peer, _contexts(all_choices(paths, instead, otherwise)))
     try:
-        yield from send_each(lambda path: _send_one(association, peer, path), paths, instead, otherwise)
+        yield from send_each(
+            lambda path: _send_one(association, peer, path), paths, instead, otherwise, hooks
+        )
         association.release()
     finally:
         if association.is_established:  # it did not go well: a release would say that it did
@@ -178,7 +188,7 @@ def _send_one(association: Association, peer: Peer, path: Path) -> None:
     sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
     accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == sop_class}
     if not accepted:
-        raise DeliveryRefused(f"{peer} does not take {sop_class.name} ({path.name})")
+        raise ClassRefused(f"{peer} does not take {sop_class.name} ({path.name})", sop_class)
     # The bytes as they are, unless the peer reads only the other uncompressed syntax.
     load = path if syntax in accepted else pydicom.dcmread(path)
     try:
@@ -192,4 +202,5 @@ def _send_one(association: Association, peer: Peer, path: Path) -> None:
         return
     if status in _OUT_OF_RESOURCES:
         raise DestinationUnavailable(f"{peer} is out of resources (status {status:04X}H)")
-    raise DeliveryRefused(f"{peer} refused {path.name}, {sop_class.name} (status {status:04X}H)")
+    text = f"{peer} refused {path.name}, {sop_class.name} (status {status:04X}H)"
+    raise ClassRefused(text, sop_class) if status == _CLASS_NOT_SUPPORTED else DeliveryRefused(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_node.deliver import stow
 from dicom_node.deliver.cstore import Peer, echo, send_files
-from dicom_node.deliver.send import Otherwise
+from dicom_node.deliver.send import NO_HOOKS, Hooks, Otherwise
 from dicom_node.settings import AnyDestination, Destination, WebDestination
 
 
@@ -16,6 +16,7 @@ def send_to(
     paths: Sequence[Path],
     instead: Mapping[Path, Sequence[Path]],
     otherwise: Otherwise | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Iterator[Path]:
     """Send files in order and yield what was stored, one by one.
 
@@ -34,8 +35,8 @@ def send_to(
     if not paths:
         return iter(())
     if isinstance(destination, WebDestination):
-        return stow.store(destination, paths, instead, otherwise)
-    return send_files(peer_of(destination), paths, instead, otherwise)
+        return stow.store(destination, paths, instead, otherwise, hooks)
+    return send_files(peer_of(destination), paths, instead, otherwise, hooks)
 
 
 def check(destination: AnyDestination) -> None:

@@ -8,9 +8,25 @@ from typing import NamedTuple
 
 import structlog
 
-from dicom_node.errors import DeliveryRefused
+from dicom_node.errors import ClassRefused, DeliveryRefused
 
 _log = structlog.get_logger()
+
+
+class Hooks(NamedTuple):
+    """Who takes part in the sending to one destination.
+
+    Attributes
+    ----------
+    final : gives the file that is sent for one whose turn has come, of the same SOP class
+    on_refusal : gets each SOP class that the destination does not take
+    """
+
+    final: Callable[[Path], Path] = lambda path: path
+    on_refusal: Callable[[str], None] = lambda _sop_class_uid: None
+
+
+NO_HOOKS = Hooks()
 
 
 class Otherwise(NamedTuple):
@@ -40,6 +56,7 @@ def send_each(
     paths: Sequence[Path],
     instead: Mapping[Path, Sequence[Path]],
     otherwise: Otherwise | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Iterator[Path]:
     """Send files in order and yield what was stored: each file, or the one sent in its stead.
 
@@ -57,11 +74,11 @@ def send_each(
     refusals = []
     for path in paths:
         try:
-            stored = _send_first(send_one, [path, *instead.get(path, ())])
+            stored = _send_first(send_one, [path, *instead.get(path, ())], hooks)
         except DeliveryRefused as refusal:  # the others are still wanted
             if otherwise is not None and path == paths[0]:
                 _log.warning("sent_otherwise", refused=path.name, reason=str(refusal))
-                yield from send_each(send_one, otherwise.paths, otherwise.instead)
+                yield from send_each(send_one, otherwise.paths, otherwise.instead, hooks=hooks)
                 return
             refusals.append(str(refusal))
         else:
@@ -70,14 +87,17 @@ def send_each(
         raise DeliveryRefused("; ".join(refusals))
 
 
-def _send_first(send_one: Callable[[Path], None], choices: Sequence[Path]) -> Path:
+def _send_first(send_one: Callable[[Path], None], choices: Sequence[Path], hooks: Hooks) -> Path:
     """Send the first of the choices that is taken; the refusal of the first tells why none."""
     refusals = []
-    for path in choices:
+    for choice in choices:
+        path = hooks.final(choice)
         try:
             send_one(path)
         except DeliveryRefused as refusal:
             refusals.append(refusal)
+            if isinstance(refusal, ClassRefused):
+                hooks.on_refusal(refusal.sop_class_uid)
         else:
             if refusals:
                 _log.info("sent_otherwise", refused=choices[0].name, sent=path.name, reason=str(refusals[0]))

@@ -17,11 +17,17 @@ from typing import Any
 import structlog
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
-from dicom_node.deliver.send import Otherwise, all_choices, send_each
+from dicom_node.deliver.send import NO_HOOKS, Hooks, Otherwise, all_choices, send_each
 from dicom_node.deliver.web import Answer, ask
-from dicom_node.errors import ConfigurationError, DeliveryRefused, DestinationUnavailable, PermanentError
+from dicom_node.errors import (
+    ClassRefused,
+    ConfigurationError,
+    DeliveryRefused,
+    DestinationUnavailable,
+    PermanentError,
+)
 from dicom_node.settings import WebDestination
 
 _CHUNK_BYTES = 1 << 16
@@ -39,6 +45,7 @@ _WARNINGS = {
 }
 _PROCESSING_FAILURE = 0x0110
 _DUPLICATE = 0x0111
+_CLASS_NOT_SUPPORTED = 0x0122
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 # HTTP statuses
@@ -56,6 +63,7 @@ def store(
     paths: Sequence[Path],
     instead: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
     otherwise: Otherwise | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Iterator[Path]:
     """Send files in order and yield what the server has stored, one by one.
 
@@ -78,7 +86,9 @@ def store(
     """
     for choice in all_choices(paths, instead, otherwise):
         _instance(choice)  # nothing is sent when one of them is no DICOM file
-    yield from send_each(lambda path: _store_one(destination, _instance(path)), paths, instead, otherwise)
+    yield from send_each(
+        lambda path: _store_one(destination, _instance(path)), paths, instead, otherwise, hooks
+    )
 
 
 def check(destination: WebDestination) -> None:
@@ -106,10 +116,10 @@ class _Instance:
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
-    sop_class_name: str
+    sop_class_uid: UID
 
     def __str__(self) -> str:
-        return f"{self.path.name}, {self.sop_class_name}"
+        return f"{self.path.name}, {self.sop_class_uid.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +147,7 @@ def _instance(path: Path) -> _Instance:
             str(header.StudyInstanceUID),
             str(header.SeriesInstanceUID),
             str(header.SOPInstanceUID),
-            header.SOPClassUID.name,
+            header.SOPClassUID,
         )
     except (InvalidDicomError, AttributeError, OSError):
         raise PermanentError(f"{path} is no DICOM file") from None
@@ -200,6 +210,8 @@ def _refusal(
     destination: WebDestination, instance: _Instance, reason: str, failure: int | None
 ) -> DeliveryRefused | DestinationUnavailable:
     text = f"{destination.url} did not store {instance} ({reason})"
+    if failure == _CLASS_NOT_SUPPORTED:
+        return ClassRefused(text, instance.sop_class_uid)
     may_pass = failure is not None and (failure in _OUT_OF_RESOURCES or failure == _PROCESSING_FAILURE)
     return DestinationUnavailable(text) if may_pass else DeliveryRefused(text)
 

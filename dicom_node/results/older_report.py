@@ -7,6 +7,7 @@ relationships are by value, which Enhanced SR (PS3.3 A.35.2) allows too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
@@ -52,8 +53,8 @@ def write_form(
 ) -> ResultObject:
     """Write a changed copy of a report beside it, as an instance of its own.
 
-    A destination that gets this form of a report got it of the report's predecessor too, so that
-    it is named in its place.
+    A destination that gets this form of a report is taken to have got it of the report's predecessor
+    too; see :mod:`dicom_node.results.report_after` for one that did not.
 
     Parameters
     ----------
@@ -61,16 +62,21 @@ def write_form(
     rename : gives the SOP Instance UID of this form for that of the original
     """
     dataset.SOPInstanceUID = rename(report.sop_instance_uid)
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for study in dataset.get("PredecessorDocumentsSequence", ()):
         for series in study.ReferencedSeriesSequence:
             for reference in series.ReferencedSOPSequence:
                 reference.ReferencedSOPClassUID = dataset.SOPClassUID
                 reference.ReferencedSOPInstanceUID = rename(reference.ReferencedSOPInstanceUID)
     path = report.path.with_name(f"{report.path.stem}-{name}.dcm")
+    write_beside(dataset, path)
+    return result_object(Kind.SR, dataset, path)
+
+
+def write_beside(dataset: Dataset, path: Path) -> None:
+    """Write a form of a report, which has its UID already; under its name it is whole."""
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     part = path.with_name(f"{path.name}.part")
     write_durably(dataset, part)
     part.replace(path)
     flush_folder(path.parent)
-    return result_object(Kind.SR, dataset, path)

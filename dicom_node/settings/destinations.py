@@ -60,6 +60,7 @@ class Outgoing(Section):
     retry_first_s, retry_longest_s : exponential backoff with jitter
     retry_for_hours, retry_attempts : after either the delivery has failed; 0 attempts: any number
     outputs : kinds of objects that it gets, of those that a pipeline makes; all unless set
+    ask_again_hours : a SOP class that it refused is not offered for so long
     """
 
     name: Name
@@ -69,6 +70,7 @@ class Outgoing(Section):
     retry_longest_s: PositiveFloat = 300.0
     retry_for_hours: PositiveFloat = 72.0
     retry_attempts: Annotated[int, Field(ge=0)] = 0
+    ask_again_hours: PositiveFloat = 24.0
 
 
 class Destination(Outgoing):

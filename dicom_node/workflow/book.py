@@ -75,19 +75,19 @@ class Book:
     """
 
     def __init__(self, where: Path | Database) -> None:
-        self._database = where if isinstance(where, Database) else Database.in_file(where)
-        is_older = self._database.make(TABLES)
-        if is_older and not self._database.is_shared:  # a book of before there were numbers
-            with self._database.writing() as connection:
+        self.database = where if isinstance(where, Database) else Database.in_file(where)
+        is_older = self.database.make(TABLES)
+        if is_older and not self.database.is_shared:  # a book of before there were numbers
+            with self.database.writing() as connection:
                 connection.execute(sa.text("UPDATE jobs SET number = rowid WHERE number = 0"))
 
     def close(self) -> None:
         """Let go of the database."""
-        self._database.close()
+        self.database.close()
 
     def ordered(self) -> tuple[list[Entry], list[tuple[Entry, Delivery]]]:
         """Jobs and deliveries that the node is to take up."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             jobs = list(connection.scalars(sa.select(JOBS.c.job_id).where(JOBS.c.ordered)))
             deliveries = connection.execute(sa.select(DELIVERIES).where(DELIVERIES.c.ordered)).all()
         if not jobs and not deliveries:
@@ -99,13 +99,13 @@ class Book:
     def has_ended(self, job_id: str) -> bool:
         """Whether a job was entered and nothing is left to do for it."""
         query = sa.select(JOBS.c.state).where(JOBS.c.job_id == job_id)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return connection.scalar(query) in ENDED
 
     def earlier_result(self, job_id: str) -> Path | None:
         """Folder of the result that came before this job's for the same series."""
         this = sa.select(JOBS.c.series_instance_uid, JOBS.c.version).where(JOBS.c.job_id == job_id)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             series_instance_uid, version = connection.execute(this).one()
             folder = connection.scalar(
                 sa.select(JOBS.c.folder)
@@ -118,12 +118,12 @@ class Book:
 
     def series_instance_uids(self) -> set[str]:
         """Every series that was complete at least once."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return set(connection.scalars(sa.select(JOBS.c.series_instance_uid).distinct()))
 
     def job_ids(self) -> set[str]:
         """Every job in the book."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return set(connection.scalars(sa.select(JOBS.c.job_id)))
 
     def entry(self, job_id: str) -> Entry | None:
@@ -163,7 +163,7 @@ class Book:
     def history(self, job_id: str) -> list[Happened]:
         """List the states of a job and of its deliveries, the first first."""
         query = sa.select(HISTORY).where(HISTORY.c.job_id == job_id).order_by(HISTORY.c.number)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(query).all()
         return [
             Happened(datetime.fromisoformat(row.at), row.destination, row.state, row.detail) for row in rows
@@ -171,14 +171,14 @@ class Book:
 
     def changes(self) -> int:
         """Count what ever happened: the same number again means that nothing has."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return connection.scalar(sa.select(sa.func.coalesce(sa.func.max(HISTORY.c.number), 0))) or 0
 
     def ran_since(self, when: datetime) -> list[Ran]:
         """List when the jobs were taken on and ended that were touched since."""
         columns = (JOBS.c.created_at, JOBS.c.updated_at, JOBS.c.state, JOBS.c.outcome)
         query = sa.select(*columns).where(JOBS.c.updated_at >= when.isoformat())
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(query.order_by(JOBS.c.updated_at)).all()
         return [
             Ran(
@@ -204,7 +204,7 @@ class Book:
     def count_failed(self) -> int:
         """Count the jobs that `failed` lists."""
         query = sa.select(sa.func.count()).select_from(JOBS).where(_needs_a_person())
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return connection.scalar(query) or 0
 
     def _entries(
@@ -215,7 +215,7 @@ class Book:
     ) -> list[Entry]:
         order = order or (JOBS.c.updated_at.desc(), JOBS.c.number.desc())
         query = sa.select(JOBS).where(condition).order_by(*order)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(query.limit(limit)).all()
             keys = [row.job_id for row in rows]
             these = sa.select(DELIVERIES).where(DELIVERIES.c.job_id.in_(keys))

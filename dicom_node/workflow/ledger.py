@@ -74,7 +74,7 @@ class Ledger(Book):
             "created_at": _now(),
             "updated_at": _now(),
         }
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             is_new = insert_unless_there(connection, JOBS, row)
             if is_new:
                 _note(connection, job_id, State.WAITING, detail)
@@ -119,7 +119,7 @@ class Ledger(Book):
         given: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
         if remedy is not None:
             given["since"] = sa.func.coalesce(JOBS.c.since, _now()) if remedy else None
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             if not _move(connection, job_id, ticket, state=state, **given):
                 raise Cancelled(_STOPPED)
             for destination, parcel in (parcels or {}).items():
@@ -157,7 +157,7 @@ class Ledger(Book):
         this = _delivery_is(job_id, delivery.destination) & (DELIVERIES.c.ticket == delivery.ticket)
         if delivery.state not in (Sent.DONE, Sent.COMMITTED):
             this &= DELIVERIES.c.state != Sent.CANCELLED
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             if connection.execute(DELIVERIES.update().where(this).values(values)).rowcount == 0:
                 raise Cancelled(_STOPPED)
             _note(connection, job_id, delivery.state, delivery.detail, delivery.destination)
@@ -175,7 +175,7 @@ class Ledger(Book):
         else:
             this = _delivery_is(job_id, destination)
             query = sa.select(DELIVERIES.c.state).where(this, DELIVERIES.c.ticket == ticket)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             state = connection.scalar(query)
         # A step may run again after its own last word, so that only a cancelled one is not wanted
         if state in (None, State.CANCELLED):
@@ -188,7 +188,7 @@ class Ledger(Book):
         pending = sa.and_(DELIVERIES.c.job_id == job_id, DELIVERIES.c.state.in_(OPEN))
         if destination is not None:
             pending &= DELIVERIES.c.destination == destination
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             detail = "cancelled by an operator"
             stop = {"state": Sent.CANCELLED, "detail": detail, "ordered": False}
             stopped = connection.execute(DELIVERIES.update().where(pending).values(stop)).rowcount
@@ -203,7 +203,7 @@ class Ledger(Book):
 
     def order_job(self, job_id: str, detail: str) -> None:
         """Let the node work on a job once more, from the start."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             fresh = {"state": State.WAITING, "detail": detail, "remedy": "", "attempts": 0, "since": None}
             _move(connection, job_id, None, **fresh, ordered=True, ticket=_new_ticket())
 
@@ -211,14 +211,14 @@ class Ledger(Book):
         """Let the node send the same files once more."""
         fresh = {"state": Sent.PENDING, "detail": detail, "remedy": "", "attempts": 0, "since": None}
         change = DELIVERIES.update().where(_delivery_is(job_id, destination))
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(change.values(**fresh, ordered=True, ticket=_new_ticket()))
             _note(connection, job_id, Sent.PENDING, detail, destination)
             _move(connection, job_id, None, state=State.SENDING)
 
     def taken_up(self, ticket: str) -> None:
         """Note that the work with this ticket has its workflow."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             for table in (JOBS, DELIVERIES):
                 connection.execute(table.update().where(table.c.ticket == ticket).values(ordered=False))
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
+from pydicom.uid import UID
+
+from dicom_node.workflow.acceptance import Refusal
 from dicom_node.workflow.ledger import Delivery, Entry, Sent, State
 from dicom_node.workflow.orders import name_of
 from dicom_node.workflow.series_job import PRIORITIES
@@ -47,6 +50,15 @@ def failed_lines(entries: Iterable[Entry], conflicts: CountConflicts) -> Iterato
                 yield from _failure(entry, delivery, "deliver", f"to {delivery.destination}", command)
         if count := conflicts(entry.series_instance_uid):
             yield f"  {_conflicts(count)}"
+
+
+def refusal_lines(refusals: Iterable[Refusal]) -> Iterator[str]:
+    """Show what destinations do not take."""
+    for each in refusals:
+        yield (
+            f"{each.destination} takes no {UID(each.sop_class_uid).name}: refused {_stamp(each.refused_at)}, "
+            f"offered again after {_stamp(each.ask_again_at)}, or when its settings change"
+        )
 
 
 def _failure(

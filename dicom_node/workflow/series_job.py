@@ -27,6 +27,7 @@ from dicom_node.receive.completion import CompleteSeries
 from dicom_node.results.files import read_predecessor
 from dicom_node.series.selection import Verdict
 from dicom_node.settings import Settings
+from dicom_node.workflow.acceptance import Acceptance
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
@@ -117,6 +118,7 @@ class SeriesJob:
     ledger : where it is told
     folder : of the results; each job has its own below
     commitments : follow what was stored where a destination is to commit itself
+    acceptance : what destinations take
     tell : gets what happens to jobs and deliveries
     """
 
@@ -127,10 +129,11 @@ class SeriesJob:
         ledger: Ledger,
         folder: Path,
         commitments: Commitments,
+        acceptance: Acceptance,
         tell: events.Tell = events.nobody,
     ) -> None:
         self._engine, self._stations, self._ledger, self._folder = engine, stations, ledger, folder
-        self._commitments, self._tell_all = commitments, tell
+        self._commitments, self._acceptance, self._tell_all = commitments, acceptance, tell
         self._series = engine.queue("series", at_once=1)
         self.use(stations.settings)
         self._run = engine.workflow("series", self._series_workflow)
@@ -348,7 +351,7 @@ class SeriesJob:
             if destination is None:
                 raise ConfigurationError("this destination is no longer configured")  # noqa: TRY301
             self._tell_all(events.Sending(errand["job_id"], name, tuple(map(Path, parcel["paths"]))))
-            sent = list(send(destination, parcel))
+            sent = list(dict.fromkeys(send(destination, parcel, self._acceptance)))
             stored = tuple(kept_of(path) for path in sent)
         except Cancelled as error:
             log.warning("delivery_stopped", reason=str(error))

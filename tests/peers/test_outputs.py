@@ -9,14 +9,12 @@ Not covered: refusals over DICOMweb of each kind (tests/deliver/test_stow.py has
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pydicom
 import pytest
 from pydicom import Dataset
-from pydicom.uid import UID
 
 from dicom_node.errors import DeliveryRefused
 from dicom_node.phantom.mr_series import mr_series, write_series
@@ -24,13 +22,13 @@ from dicom_node.results.proof import prove_results
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.settings import Destination, Outgoing
 from dicom_node.workflow.ledger import State
-from dicom_node.workflow.parcel import pack, send
+from dicom_node.workflow.parcel import pack
+from tests.peers.archives import archive, dangling, deliver
 from tests.results.result_cases import Case, dciodvfy, make_case, negative, run
 from tests.support.running import (
     free_port,
-    need,
     node_process,
-    process,
+    say,
     wait_until_ended,
     write_configuration,
 )
@@ -41,80 +39,8 @@ from tests.support.spot import image_spot
 
 pytestmark = pytest.mark.peer
 
-CLASSES = {
-    "SEG": "SegmentationStorage",
-    "PM": "1.2.840.10008.5.1.4.1.1.30",
-    "SC": "SecondaryCaptureImageStorage",
-    "KOS": "KeyObjectSelectionDocumentStorage",
-    "3D SR": "1.2.840.10008.5.1.4.1.1.88.34",
-    "Comprehensive SR": "ComprehensiveSRStorage",
-    "Enhanced SR": "EnhancedSRStorage",
-}
-_PROFILE = """
-[[TransferSyntaxes]]
-[Uncompressed]
-TransferSyntax1 = LittleEndianExplicit
-[[PresentationContexts]]
-[Taken]
-{contexts}
-[[Profiles]]
-[Archive]
-PresentationContexts = Taken
-"""
 EVERYTHING = tuple(Kind)
 USUAL = (Kind.SEG, Kind.SC, Kind.SR)
-
-
-@contextmanager
-def archive(folder: Path, *refuses: str) -> Iterator[int]:
-    """A storescp that refuses some SOP classes; gives its port."""
-    folder.mkdir()
-    taken = [uid for name, uid in CLASSES.items() if name not in refuses]
-    contexts = "\n".join(f"PresentationContext{i} = {uid}\\Uncompressed" for i, uid in enumerate(taken, 1))
-    profile = folder.with_suffix(".cfg")
-    profile.write_text(_PROFILE.format(contexts=contexts))
-    port = free_port()
-    command = (need("storescp"), "-xf", profile, "Archive", "-aet", "ARCHIVE", "-od", folder, port)
-    with process(*command, log=folder.with_suffix(".log"), port=port):
-        yield port
-
-
-def deliver(
-    result: ResultSet,
-    folder: Path,
-    *refuses: str,
-    outputs: Sequence[Kind],
-    wanted: Sequence[Kind] | None = None,
-) -> dict[str, Dataset]:
-    """Send a result as a job does; gives what arrived, by the name of its class."""
-    with archive(folder, *refuses) as port:
-        allowed = None if wanted is None else tuple(wanted)
-        to = Destination(
-            name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port, timeout_s=60, outputs=allowed
-        )
-        for parcel in pack(result.objects, outputs, [to]).values():
-            list(send(to, json.loads(parcel)))
-    arrived = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
-    names = {UID(_uid(uid)).name: name for name, uid in CLASSES.items()}
-    assert len({made.SOPClassUID for made in arrived}) == len(arrived)
-    return {names[made.SOPClassUID.name]: made for made in arrived}
-
-
-def _uid(name: str) -> str:
-    return name if name[0].isdigit() else str(getattr(pydicom.uid, name))
-
-
-def dangling(arrived: dict[str, Dataset], case: Case, *known: Dataset) -> set[str]:
-    """References to instances that the archive has neither from the scanner nor from us."""
-    there = {str(header.SOPInstanceUID) for header in case.volume.headers}
-    there |= {str(made.SOPInstanceUID) for made in (*arrived.values(), *known)}
-    named = {
-        str(e.value)
-        for made in arrived.values()
-        for e in made.iterall()
-        if e.keyword == "ReferencedSOPInstanceUID"
-    }
-    return named - there
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +177,9 @@ def test_the_node_beside_an_archive_that_refuses_seg_is_done(spot_models: Path, 
         with node_process(configuration, port):
             send_series(write_series(mr_series(spot.voxels, spot.affine), tmp_path / "series"), port)
             (entry,) = wait_until_ended(tmp_path / "var", timeout_s=240)
+        told = say(configuration, "status")
     assert entry.state is State.DONE
     arrived = {pydicom.dcmread(path).Modality for path in (tmp_path / "archive").iterdir()}
     assert arrived == {"OT", "SR"}
     assert "sent_otherwise" in configuration.with_suffix(".log").read_text()
+    assert "archive takes no Segmentation Storage: refused " in told
