@@ -172,6 +172,14 @@ class UserAuthenticated:
 
 
 @dataclass(frozen=True, slots=True)
+class UserLeft:
+    """Somebody logged out of the page."""
+
+    user: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The configuration was read again; ``taken``: it was good."""
 
@@ -194,6 +202,7 @@ Event = (
     | DeliveryFailed
     | Committed
     | UserAuthenticated
+    | UserLeft
     | Reloaded
 )
 Tell = Callable[[Event], None]

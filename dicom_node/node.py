@@ -31,6 +31,7 @@ from dicom_node.receive.spool import Spool
 from dicom_node.results.warm_up import warm_up
 from dicom_node.settings import Settings
 from dicom_node.tls import look_at_all
+from dicom_node.web.access.desk import Desk
 from dicom_node.web.app import create_app
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.server import WebServer
@@ -77,6 +78,9 @@ class Node:
         self._lock = _lock_folder(settings)
         self.stations = Stations(settings, with_models=Role.ANALYSE in roles)
         databases = Databases.of(settings)
+        bulletin = Bulletin()
+        tell = bulletin.tell
+        self._desk = Desk.open(settings, databases.ledger, tell)
         executor = executor_of(settings, roles)
         self._receives, is_shared = Role.RECEIVE in roles, databases.workflows.is_shared
         self.lease = Lease(databases.workflows, executor, roles)
@@ -91,8 +95,6 @@ class Node:
         self.engine = DurableEngine(databases.workflows, executor, partial(works_on, roles))
         self.engine.shapes = self.lease.shapes
         self.transactions = Transactions(databases.commitments)
-        bulletin = Bulletin()
-        tell = bulletin.tell
         self.commitments = Commitments(
             self.engine, self.ledger, self.transactions, settings.destinations, tell
         )
@@ -119,10 +121,18 @@ class Node:
             tell=tell,
         )
         self.operations = Operations(settings, bulletin, self._watched(databases.ledger), self.engine)
-        view = NodeView(settings, self.stations, self.ledger, self.spool, self.completion)
-        app = create_app(view)
+        view = NodeView(
+            settings,
+            self.stations,
+            self.ledger,
+            self.spool,
+            self.completion,
+            reload=self.reload if path else None,
+        )
+        app = create_app(view, self._desk)
         app.include_router(router_of(self.operations.endpoints))
         self.web = WebServer(settings.web, app) if settings.web.enabled else None
+        self._reloading = threading.Lock()  # SIGHUP and the page may ask at once
         self._reload = path and Reload(
             path,
             settings,
@@ -186,11 +196,12 @@ class Node:
         """
         if not self._reload:
             raise ConfigurationError("this node was started without a configuration file")
-        self.operations.manager.reloading()
-        try:
-            return self._reload()
-        finally:
-            self.operations.manager.ready("listening")
+        with self._reloading:
+            self.operations.manager.reloading()
+            try:
+                return self._reload()
+            finally:
+                self.operations.manager.ready("listening")
 
     def _prove(self, settings: Settings) -> None:
         _look_at(settings)
@@ -267,6 +278,8 @@ class Node:
             os.close(self._lock)
         self.ledger.close()
         self.transactions.close()
+        if self._desk:
+            self._desk.close()
         log.info("node_stopped")
 
     def __enter__(self) -> Self:

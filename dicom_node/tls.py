@@ -186,14 +186,16 @@ def fault_of(error: OSError) -> str:
 
 
 def look_at_all(settings: Settings) -> list[Note]:
-    """Prove every file of TLS over DICOM that the settings name.
+    """Prove every file of TLS over DICOM and of the page that the settings name.
 
     Raises
     ------
     ConfigurationError
         A file cannot be used.
     """
-    sections = [settings.receive.tls, *(d.tls for d in settings.destinations if isinstance(d, Destination))]
+    page = settings.web.tls if settings.web.enabled else None
+    outgoing = (d.tls for d in settings.destinations if isinstance(d, Destination))
+    sections = [settings.receive.tls, page, *outgoing]
     notes = [note for tls in sections if tls for note in look_at(tls)]
     return list(dict.fromkeys(notes))
 

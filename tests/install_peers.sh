@@ -20,7 +20,7 @@ fi
 
 missing=""
 wanted="storescu:dcmtk chromium:chromium Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
-wanted="$wanted promtool:prometheus systemd-analyze:systemd"
+wanted="$wanted promtool:prometheus systemd-analyze:systemd nginx:nginx-light"
 [ "${1:-}" != viewer ] || wanted="$wanted npm:npm"
 for pair in $wanted; do
     program=${pair%%:*}

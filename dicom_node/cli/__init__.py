@@ -2,9 +2,9 @@
 
 # The order of the help
 # isort: off
-from dicom_node.cli import work, operator, installation
+from dicom_node.cli import work, operator, installation, accounts
 # isort: on
 
 from dicom_node.cli.shell import app
 
-__all__ = ["app", "installation", "operator", "work"]
+__all__ = ["accounts", "app", "installation", "operator", "work"]

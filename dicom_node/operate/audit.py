@@ -10,6 +10,7 @@ an association brought images           DICOM Instances Transferred (C), at its 
 a sender is not let in, TLS fails       Security Alert: Node Authentication
 the configuration was changed           Security Alert: Security Configuration
 somebody logs in, or tries to           User Authentication: Login
+somebody logs out                       User Authentication: Logout
 ======================================  =====================================================
 
 Messages are written in a thread of their own: a syslog server that is down holds up nobody. It is tried
@@ -150,10 +151,9 @@ class AuditTrail:
                 yield self._alert(Code.SECURITY_CONFIGURATION, words, socket.gethostname(), Outcome.SUCCESS)
             case events.UserAuthenticated():
                 outcome = Outcome.SUCCESS if event.succeeded else Outcome.MINOR_FAILURE
-                user = Participant(event.user, True, address=event.host)
-                yield Message(
-                    Code.USER_AUTHENTICATION, "E", (user, _ourselves()), kind=Code.LOGIN, outcome=outcome
-                )
+                yield _authentication(Code.LOGIN, event.user, event.host, outcome)
+            case events.UserLeft():
+                yield _authentication(Code.LOGOUT, event.user, event.host, Outcome.SUCCESS)
             case events.Sending():
                 yield self._sent(Code.BEGIN_TRANSFERRING, "E", event.destination, event.paths)
             case events.Delivered():
@@ -201,6 +201,11 @@ def studies_of(paths: Iterable[Path]) -> list[Study]:
         study, patient, name, number = (str(value or "") for value in whose)
         found[study, patient, name, number].append(str(header.get("SOPClassUID", "")))
     return [Study(*whose, sop_classes=count(classes)) for whose, classes in found.items()]
+
+
+def _authentication(kind: Code, user: str, host: str, outcome: Outcome) -> Message:
+    who = Participant(user, True, address=host)
+    return Message(Code.USER_AUTHENTICATION, "E", (who, _ourselves()), kind=kind, outcome=outcome)
 
 
 def _ourselves(role: Code | None = None) -> Participant:

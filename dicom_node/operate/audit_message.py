@@ -24,6 +24,7 @@ class Code(Enum):
     APPLICATION_START = ("110120", "DCM", "Application Start")
     APPLICATION_STOP = ("110121", "DCM", "Application Stop")
     LOGIN = ("110122", "DCM", "Login")
+    LOGOUT = ("110123", "DCM", "Logout")
     NODE_AUTHENTICATION = ("110126", "DCM", "Node Authentication")
     SECURITY_CONFIGURATION = ("110129", "DCM", "Security Configuration")
     APPLICATION = ("110150", "DCM", "Application")

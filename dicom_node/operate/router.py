@@ -8,6 +8,11 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
 from dicom_node.operate.endpoints import PATHS, Endpoints
+from dicom_node.web.access.needs import needs
+from dicom_node.web.access.roles import Role
+
+# Whoever watches a node asks whether it lives; its figures name destinations and senders
+_NEEDED = {"/health": Role.ANYBODY, "/ready": Role.ANYBODY, "/metrics": Role.VIEWER}
 
 
 def router_of(endpoints: Endpoints) -> APIRouter:
@@ -26,4 +31,4 @@ def _route(endpoints: Endpoints, path: str) -> Callable[[], Response]:
         return Response(answer.body, answer.status, media_type=answer.content_type)
 
     get.__name__ = path.strip("/")
-    return get
+    return needs(_NEEDED[path])(get)

@@ -16,9 +16,10 @@ from dicom_node.settings.document import Logging, Settings, Site, load_settings
 from dicom_node.settings.fields import Secret, WebService, wrong_ae_title
 from dicom_node.settings.operate import Audit, Mail, Notification, Operate, Syslog, Webhook
 from dicom_node.settings.receive import CalledAE, Completion, Receive, ReceiveTLS, Retention
-from dicom_node.settings.web import Web
+from dicom_node.settings.web import OIDC, Login, Web
 
 __all__ = [
+    "OIDC",
     "Analysis",
     "AnyDestination",
     "Audit",
@@ -28,6 +29,7 @@ __all__ = [
     "Destination",
     "DestinationTLS",
     "Logging",
+    "Login",
     "Mail",
     "Match",
     "Notification",

@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from dicom_node.errors import TransientError
+from dicom_node.web.access.needs import needs
+from dicom_node.web.access.roles import Role
 from dicom_node.web.models import installed
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pictures import encoded, side_by_side
@@ -136,6 +138,7 @@ _refusals: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/models", response_model=list[ModelAnswer], summary="The installed models")
+@needs(Role.VIEWER)
 def models(node: View) -> list[ModelAnswer]:
     """List what files can be analysed with."""
     return [
@@ -154,6 +157,7 @@ def models(node: View) -> list[ModelAnswer]:
 
 
 @router.post("/detect", response_model=Detected, responses=_refusals, summary="Is there a tumour?")
+@needs(Role.OPERATOR)
 def detect(node: View, trials: Tried, files: Files, bundle: BundleName = "") -> Response:
     """Judge every slice of the pictures and series that are sent; nothing is kept.
 
@@ -182,6 +186,7 @@ def detect(node: View, trials: Tried, files: Files, bundle: BundleName = "") -> 
     },
     summary="Where is the tumour?",
 )
+@needs(Role.OPERATOR)
 def segment(
     request: Request,
     node: View,

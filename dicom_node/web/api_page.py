@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 
+from dicom_node.web.access.needs import needs
+from dicom_node.web.access.roles import Role
 from dicom_node.web.pages import page
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/api")
+@needs(Role.VIEWER)
 def described(request: Request) -> Response:
     """Show each operation with its fields and answers."""
     schema: dict[str, Any] = request.app.openapi()
@@ -22,6 +25,13 @@ def described(request: Request) -> Response:
         for method, operation in methods.items()
     ]
     return page(request, "api.html", operations=operations)
+
+
+@router.get("/api/v1/openapi.json")
+@needs(Role.VIEWER)
+def description(request: Request) -> Response:
+    """Give the whole description (OpenAPI)."""
+    return JSONResponse(request.app.openapi())
 
 
 def _fields(schema: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:

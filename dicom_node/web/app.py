@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -15,7 +15,13 @@ from starlette.exceptions import HTTPException
 from dicom_node import __version__
 from dicom_node.errors import BundleError, NodeError, PermanentError
 from dicom_node.web import api, api_page, node_pages, series_list, series_pages, trial_pages
-from dicom_node.web.access import Guard
+from dicom_node.web.access import login_pages
+from dicom_node.web.access.desk import Desk
+from dicom_node.web.access.gate import Gate
+from dicom_node.web.access.guard import Guard
+from dicom_node.web.access.needs import needs, require_role
+from dicom_node.web.access.proxy import BehindProxy
+from dicom_node.web.access.roles import Role
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.pages import STATIC, page
 from dicom_node.web.shelf import Shelf
@@ -27,9 +33,15 @@ DESCRIPTION = "A DICOM node that runs brain-tumour models on MR series. **Resear
 log = structlog.get_logger()
 
 
-def create_app(node: NodeView) -> FastAPI:
-    """Make the application of a node."""
-    shelf = Shelf(node.settings.web.cache_mb << 20)
+def create_app(node: NodeView, desk: Desk | None = None) -> FastAPI:
+    """Make the application of a node.
+
+    Parameters
+    ----------
+    desk : logs in who asks; None where nobody has to
+    """
+    web = node.settings.web
+    shelf = Shelf(web.cache_mb << 20)
     trials = Trials(node.stations, node.settings.folder / "trials", shelf)
 
     @asynccontextmanager
@@ -43,23 +55,34 @@ def create_app(node: NodeView) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,  # both fetch scripts from another host
         redoc_url=None,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,  # a route of ours, as every other one
+        dependencies=[Depends(require_role)],
         lifespan=lifespan,
     )
+    app.state.desk = desk
     app.state.node = node
     app.state.shelf = shelf
     app.state.trials = trials
-    app.add_middleware(Limit, maximum_bytes=node.settings.web.maximum_upload_mb << 20)
-    app.add_middleware(Guard)
+    # From the inside out
+    app.add_middleware(Gate, desk=desk, is_secure=web.is_encrypted)
+    app.add_middleware(Limit, maximum_bytes=web.maximum_upload_mb << 20)
+    app.add_middleware(Guard, web=web)
+    if web.behind_proxy:
+        app.add_middleware(BehindProxy, web=web)
     app.add_exception_handler(HTTPException, _tell_http)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(NodeError, _tell_node)
     app.add_exception_handler(Exception, _tell_unexpected)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_api_route("/", lambda: RedirectResponse("/series"), include_in_schema=False)
-    for part in (api, api_page, trial_pages, series_list, series_pages, node_pages):
+    app.add_api_route("/", _first, include_in_schema=False)
+    for part in (login_pages, api, api_page, trial_pages, series_list, series_pages, node_pages):
         app.include_router(part.router)
     return app
+
+
+@needs(Role.VIEWER)
+def _first() -> Response:
+    return RedirectResponse("/series")
 
 
 def _tell(request: Request, status: int, text: str) -> Response:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dicom_node.operate.reload import Change
 from dicom_node.receive.completion import Completion
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Settings
@@ -22,6 +24,7 @@ class NodeView:
     Attributes
     ----------
     started : the settings at its start; those that hold now are ``settings``
+    reload : reads the configuration again, as SIGHUP does; None for a node that has no file of it
     since : when that was
     """
 
@@ -30,6 +33,7 @@ class NodeView:
     ledger: Ledger
     spool: Spool
     completion: Completion
+    reload: Callable[[], Change] | None = None
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

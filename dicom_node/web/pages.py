@@ -10,6 +10,7 @@ from fastapi.templating import Jinja2Templates
 
 from dicom_node import __version__
 from dicom_node.web import words
+from dicom_node.web.access.visitor import visitor_of
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -25,4 +26,5 @@ _templates.env.filters.update(
 
 def page(request: Request, template: str, status: int = 200, **shown: object) -> HTMLResponse:
     """Make a page, or a part of one, from a template."""
-    return _templates.TemplateResponse(request, template, shown, status_code=status)
+    context = {"visitor": visitor_of(request), **shown}
+    return _templates.TemplateResponse(request, template, context, status_code=status)

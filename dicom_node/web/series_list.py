@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
+from dicom_node.web.access.needs import needs
+from dicom_node.web.access.roles import Role
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pages import page
 from dicom_node.web.patients import Patient, Patients
@@ -43,6 +45,7 @@ class Arriving:
 
 
 @router.get("/series")
+@needs(Role.VIEWER)
 def series(request: Request, node: View, group: Group = Group.ALL, before: int | None = None) -> Response:
     """Show the list."""
     return _answer(request, node, "series.html", Wanted(group), before)
@@ -50,6 +53,7 @@ def series(request: Request, node: View, group: Group = Group.ALL, before: int |
 
 # What is searched for may be patient data, so it is not part of an address
 @router.post("/series")
+@needs(Role.VIEWER)
 def search(
     request: Request,
     node: View,

@@ -13,6 +13,8 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from dicom_node.errors import ConfigurationError, SeriesRefused
 from dicom_node.receive.completion import look
 from dicom_node.results.result_set import Kind
+from dicom_node.web.access.needs import needs
+from dicom_node.web.access.roles import Role
 from dicom_node.web.models import bundles_for
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pages import page
@@ -60,6 +62,7 @@ def _written_at(folder: Path | None) -> int:
 
 
 @router.get("")
+@needs(Role.VIEWER)
 def one_series(request: Request, node: View, number: int) -> Response:
     """Show one version of one series."""
     entry = _entry(node, number)
@@ -94,6 +97,7 @@ def one_series(request: Request, node: View, number: int) -> Response:
 
 
 @router.get("/told")
+@needs(Role.VIEWER)
 def told(request: Request, node: View, number: int) -> Response:
     """Show what changes while a series is under way; a part of the page."""
     entry = _entry(node, number)
@@ -128,6 +132,7 @@ def _allowed(entry: Entry, has_images: bool) -> dict[str, Any]:
 
 
 @router.post("/{order}")
+@needs(Role.OPERATOR)
 def order(node: View, number: int, order: str, bundle: Annotated[str, Form()] = "") -> Response:
     """Take an operator's order; the node takes it up within a second or two."""
     entry = _entry(node, number)
@@ -151,6 +156,7 @@ def order(node: View, number: int, order: str, bundle: Annotated[str, Form()] = 
 
 
 @router.get("/slice/{index}")
+@needs(Role.VIEWER)
 def slice_(
     request: Request,
     node: View,
@@ -164,12 +170,14 @@ def slice_(
 
 
 @router.get("/slice/{index}/{layer}")
+@needs(Role.VIEWER)
 def layer(request: Request, node: View, number: int, index: int, layer: Layer) -> Response:
     """Give the picture of what lies over a slice."""
     return overlay_of(_shown(request, node, _entry(node, number)), index, layer)
 
 
 @router.get("/picture/{index}")
+@needs(Role.VIEWER)
 def picture(request: Request, node: View, number: int, index: int) -> Response:
     """Give a slice beside the same under its heatmap."""
     shown = _shown(request, node, _entry(node, number))
@@ -177,6 +185,7 @@ def picture(request: Request, node: View, number: int, index: int) -> Response:
 
 
 @router.get("/file/{kind}")
+@needs(Role.VIEWER)
 def file(node: View, number: int, kind: Kind) -> Response:
     """Give an object of the result, as it was sent."""
     entry = _entry(node, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 
 import structlog
@@ -10,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dicom_node.settings import Web
+from dicom_node.tls import ServerTLS
 
 STOP_TIMEOUT_S = 3.0  # for requests that run when the node stops; then their connections are closed
 _KEEP_ALIVE_S = 30
@@ -25,10 +27,16 @@ class WebServer:
     ----------
     settings : Web
     app : what is served
+
+    Raises
+    ------
+    ConfigurationError
+        A file of its TLS cannot be used.
     """
 
     def __init__(self, settings: Web, app: ASGIApp) -> None:
         self._settings = settings
+        self._tls = ServerTLS(settings.tls) if settings.tls else None
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -36,17 +44,31 @@ class WebServer:
                 access_log=False,
                 server_header=False,
                 lifespan="on",
+                proxy_headers=False,  # only of a stated proxy: BehindProxy
+                ssl_context_factory=self._context if self._tls else None,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=int(STOP_TIMEOUT_S),
             )
         )
         self._thread: threading.Thread | None = None
 
+    def _context(self, *_: object) -> ssl.SSLContext:
+        """Make the context of the listening socket, which gives each connection one of the files of then."""
+        tls = self._tls
+        assert tls is not None  # noqa: S101 - the factory is given with it only
+
+        def renew(connection: ssl.SSLObject, *_: object) -> None:
+            connection.context = tls.context()
+
+        context = tls.context()
+        context.sni_callback = renew
+        return context
+
     @property
     def url(self) -> str:
         """Where a browser finds the page."""
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return f"http://{host}:{self._settings.port}/"
+        return f"http{'s' if self._tls else ''}://{host}:{self._settings.port}/"
 
     def start(self) -> None:
         """Listen.

@@ -11,6 +11,8 @@ from starlette.datastructures import UploadFile
 
 from dicom_node.errors import NodeError, SeriesRefused
 from dicom_node.results.result_set import Kind
+from dicom_node.web.access.needs import needs
+from dicom_node.web.access.roles import Role
 from dicom_node.web.models import installed
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pages import page
@@ -62,6 +64,7 @@ OneShown = Annotated[Shown, Depends(_shown)]
 
 
 @router.get("")
+@needs(Role.OPERATOR)
 def form(request: Request, node: View) -> Response:
     """Show where files can be put."""
     return _form(request, node)
@@ -81,6 +84,7 @@ def _form(request: Request, node: NodeView, refusal: str = "", status: int = 200
 
 
 @router.post("")
+@needs(Role.OPERATOR)
 async def send(request: Request, node: View, trials: Tried) -> Response:
     """Take files; for a script the answer says where they are shown."""
     is_script = request.headers.get("accept", "").startswith("application/json")
@@ -106,6 +110,7 @@ async def send(request: Request, node: View, trials: Tried) -> Response:
 
 
 @router.get("/{id_}")
+@needs(Role.OPERATOR)
 def result(request: Request, trials: Tried, trial: OneTrial, item: int = 0) -> Response:
     """Show a trial, and one of its parts with its slices."""
     chosen = trial.items[min(max(item, 0), len(trial.items) - 1)]
@@ -119,6 +124,7 @@ def result(request: Request, trials: Tried, trial: OneTrial, item: int = 0) -> R
 
 
 @router.get("/{id_}/told")
+@needs(Role.OPERATOR)
 def told(request: Request, trial: OneTrial, item: int = 0) -> Response:
     """Show how far a trial is; a part of the page."""
     chosen = trial.items[min(max(item, 0), len(trial.items) - 1)]
@@ -133,6 +139,7 @@ def _told(trial: Trial, chosen: Item) -> dict[str, Any]:
 
 
 @router.post("/{id_}/{number}/segment")
+@needs(Role.OPERATOR)
 def segment(trials: Tried, trial: OneTrial, item: OneItem) -> Response:
     """Order the segmentation of a part in which a tumour was found."""
     trials.outline(item)
@@ -140,24 +147,28 @@ def segment(trials: Tried, trial: OneTrial, item: OneItem) -> Response:
 
 
 @router.get("/{id_}/{number}/slice/{index}")
+@needs(Role.OPERATOR)
 def slice_(shown: OneShown, index: int, centre: float | None = None, width: float | None = None) -> Response:
     """Give the picture of a slice."""
     return anatomy_of(shown, index, centre, width)
 
 
 @router.get("/{id_}/{number}/slice/{index}/{layer}")
+@needs(Role.OPERATOR)
 def layer(shown: OneShown, index: int, layer: Layer) -> Response:
     """Give the picture of what lies over a slice."""
     return overlay_of(shown, index, layer)
 
 
 @router.get("/{id_}/{number}/picture/{index}")
+@needs(Role.OPERATOR)
 def picture(shown: OneShown, index: int) -> Response:
     """Give a slice beside the same under its heatmap."""
     return pair_of(shown, index, f"slice-{index + 1}.png")
 
 
 @router.get("/{id_}/{number}/file/{kind}")
+@needs(Role.OPERATOR)
 def file(item: OneItem, kind: Kind) -> Response:
     """Give an object of the result."""
     path = item.folder / f"{kind}.dcm"

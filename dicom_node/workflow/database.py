@@ -34,6 +34,10 @@ _PATIENCE = {
 _WRITER = 0x0D1C0_0001  # of the advisory lock that a writer holds until its transaction ends
 # As many as there may be workflows, polls of queues and requests at a time
 _POOL = {"pool_size": 10, "max_overflow": 20, "pool_timeout": 30, "pool_pre_ping": True}
+_MADE_AGAIN = (
+    "when it is damaged, move it away with its -wal and -shm; the node makes it again from the spool and "
+    "the results"
+)
 
 
 class Database:
@@ -49,8 +53,12 @@ class Database:
         self.engine, self.name = engine, name
 
     @classmethod
-    def in_file(cls, path: Path) -> Self:
+    def in_file(cls, path: Path, remedy: str = _MADE_AGAIN) -> Self:
         """Open a SQLite file, made when missing, in WAL mode with full synchronisation.
+
+        Parameters
+        ----------
+        remedy : for one that is damaged
 
         Raises
         ------
@@ -71,10 +79,7 @@ class Database:
                 connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
         except sa.exc.DatabaseError as error:
             engine.dispose()
-            raise ConfigurationError(
-                f"{path} cannot be used ({error.orig}): when it is damaged, move it away with its -wal and "
-                "-shm; the node makes it again from the spool and the results"
-            ) from error
+            raise ConfigurationError(f"{path} cannot be used ({error.orig}): {remedy}") from error
         return cls(engine, path.name)
 
     @classmethod

@@ -136,6 +136,8 @@ def happen(trail: AuditTrail, paths: list[Path]) -> None:
     trail.take(events.Sending("1.2-a", "archive", tuple(paths)))
     trail.take(events.Delivered("1.2-a", "archive", tuple(paths), asked=False))
     trail.take(events.UserAuthenticated("someone", "10.0.0.5", succeeded=False))
+    trail.take(events.UserAuthenticated("someone", "10.0.0.5", succeeded=True))
+    trail.take(events.UserLeft("someone", "10.0.0.5"))
     trail.take(events.Reloaded(taken=True))
     trail.stop()
 
@@ -148,6 +150,8 @@ EXPECTED = [
     ("110102", [], "E", "0"),
     ("110104", [], "R", "0"),
     ("110114", ["110122"], "E", "4"),
+    ("110114", ["110122"], "E", "0"),
+    ("110114", ["110123"], "E", "0"),
     ("110113", ["110129"], "E", "0"),
     ("110100", ["110121"], "E", "0"),
 ]

@@ -13,7 +13,8 @@
     const body = new FormData(form);
     for (const [name, value] of Object.entries(turned)) body.set(name, value);
     try {
-      const answer = await fetch("/series", { method: "POST", body: new URLSearchParams(body), headers: { "x-part": "rows" } });
+      const answer = await fetch("/series", { method: "POST", body: new URLSearchParams(body), headers: isSearch ? { "x-part": "rows" } : { "x-part": "rows", "x-by-itself": "1" } });
+      if (answer.status === 401) { location.assign("/series"); return; } // the session has ended
       if (!answer.ok) throw new Error(answer.status);
       const text = await answer.text();
       if (mine === asked) take(text, isSearch);

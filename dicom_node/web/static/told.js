@@ -7,7 +7,8 @@
   let last = place.innerHTML;
   async function ask() {
     try {
-      const answer = await fetch(place.dataset.address);
+      const answer = await fetch(place.dataset.address, { headers: { "x-by-itself": "1" } });
+      if (answer.status === 401) { location.reload(); return; } // the session has ended
       const text = await answer.text();
       if (answer.ok && text !== last && !place.contains(document.activeElement)) {
         last = text;

@@ -49,6 +49,7 @@
     const request = new XMLHttpRequest(); // fetch does not tell how much was sent
     request.open("POST", "/try");
     request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("x-csrf-token", form.elements.csrf?.value || "");
     request.responseType = "json";
     request.upload.addEventListener("progress", (now) => {
       at("bar").value = now.total ? now.loaded / now.total : 0;
