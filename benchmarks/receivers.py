@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +28,8 @@ class Running:
 
     Attributes
     ----------
-    cpu_s : used by it so far, with the processes that it made and that have ended
-    rss_mb : resident memory
+    cpu_s : used so far by it and the processes that it made
+    rss_mb : resident memory of all of them, what they share counted once
     """
 
     port: int
@@ -44,13 +44,22 @@ class Running:
 
     @property
     def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / _TICKS_S
+        stats = [stat.rpartition(")")[2].split() for stat in self._read("stat")]
+        return sum(sum(map(int, fields[11:15])) for fields in stats) / _TICKS_S
 
     @property
     def rss_mb(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        pss_kb = [rollup.partition("\nPss:")[2].split() for rollup in self._read("smaps_rollup")]
+        return sum(int(each[0]) for each in pss_kb if each) / 1024
+
+    def _read(self, name: str) -> Iterator[str]:
+        """Read a file of /proc for it and the processes that it made, and theirs."""
+        pids = [self.pid]
+        for pid in pids:
+            with suppress(OSError):  # it has just ended
+                yield Path(f"/proc/{pid}/{name}").read_text()
+                for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                    pids += map(int, children.read_text().split())
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,8 @@ RECEIVERS = (
     Receiver("pynetdicom, chunked", sys.executable, _python, ("stock-chunked",)),
     Receiver("node without fsync", sys.executable, _python, ("node-no-flush",)),
     Receiver("node", sys.executable, _python, ("node",)),
+    Receiver("node, one process without fsync", sys.executable, _python, ("node-alone-no-flush",)),
+    Receiver("node, one process", sys.executable, _python, ("node-alone",)),
 )
 
 

@@ -1,7 +1,8 @@
 """The receivers in Python, each in a process of its own: ``python -m benchmarks.serve KIND FOLDER PORT``.
 
-``node`` is the node's receiver as `dicom_node.node` builds it, with the timer of series. ``node-no-flush``
-is the same where fsync and fdatasync do nothing: for measuring only, and there is no setting for it.
+``node`` is the node's receiver as `dicom_node.node` builds it, with the timer of series, and ``node-alone``
+the same in one process. ``node-no-flush`` and ``node-alone-no-flush`` are those where fsync and fdatasync do
+nothing: for measuring only, and there is no setting for it.
 ``stock`` and ``stock-chunked`` are the two ways that pynetdicom's documentation shows.
 """
 
@@ -9,15 +10,19 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import structlog
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import MRImageStorage  # type: ignore[attr-defined]
 
+import dicom_node.receive.processes
+from dicom_node.receive import process
 from dicom_node.receive.completion import Completion
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
@@ -25,9 +30,9 @@ from dicom_node.settings import Completion as CompletionSettings
 from dicom_node.settings import Receive
 
 
-def serve_node(folder: Path, port: int) -> None:
+def serve_node(folder: Path, port: int, processes: int | None = None) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    settings = Receive()
+    settings = Receive(processes=processes)
     spool = Spool(folder, settings.minimum_free_mb, settings.maximum_object_mb)
     completion = Completion(CompletionSettings(quiet_s=1e6, longest_s=1e7), spool, lambda _: None)
     completion.start()
@@ -35,9 +40,14 @@ def serve_node(folder: Path, port: int) -> None:
     threading.Event().wait()
 
 
-def serve_node_without_flush(folder: Path, port: int) -> None:
+def serve_node_without_flush(folder: Path, port: int, processes: int | None = None) -> None:
+    flush_nothing()
+    dicom_node.receive.processes.MODULE = "benchmarks.serve"
+    serve_node(folder, port, processes)
+
+
+def flush_nothing() -> None:
     os.fsync = os.fdatasync = lambda _: None  # type: ignore[assignment]
-    serve_node(folder, port)
 
 
 def serve_stock(folder: Path, port: int) -> None:
@@ -72,9 +82,15 @@ def _serve_pynetdicom(store: object, port: int) -> None:
 KINDS = {
     "node": serve_node,
     "node-no-flush": serve_node_without_flush,
+    "node-alone": partial(serve_node, processes=0),
+    "node-alone-no-flush": partial(serve_node_without_flush, processes=0),
     "stock": serve_stock,
     "stock-chunked": serve_stock_chunked,
 }
 
 if __name__ == "__main__":
+    if len(sys.argv) == 2:  # a process that receives for the node without fsync
+        flush_nothing()
+        process.main(socket.socket(fileno=int(sys.argv[1])))
+        sys.exit()
     KINDS[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))

@@ -57,7 +57,7 @@ def configure_logging(
             _with_series_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _exception_without_text,
+            exception_without_text,
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -83,7 +83,7 @@ def _with_series_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
-def _exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def exception_without_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace ``exc_info`` by the error's class and the place it came from."""
     if event.pop("exc_info", None):
         kind, _, trace = sys.exc_info()

@@ -118,6 +118,7 @@ class Node:
             self._instance_stored,
             self.completion.association_ended,
             on_event_report=self.commitments.take,
+            on_loss=self.completion.restore,
             tell=tell,
         )
         self.operations = Operations(settings, bulletin, self._watched(databases.ledger), self.engine)

@@ -7,7 +7,6 @@ messages the thread sleeps in the kernel and costs nothing.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import threading
 import time
@@ -18,6 +17,7 @@ import structlog
 from pynetdicom import AE
 
 from dicom_node.events import AssociationClosed, AssociationOpened, AssociationRejected, Tell, TLSRefused
+from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive.admission import Load, admit
 from dicom_node.receive.channel import Channel
 from dicom_node.receive.contexts import supported_contexts
@@ -48,12 +48,17 @@ _CLOSING_S = 2.0
 _MB = 1 << 20
 
 _log = structlog.get_logger()
-_ids = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Service:
-    """What all connections of a receiver share."""
+    """What all connections of a receiver share.
+
+    Attributes
+    ----------
+    load : counts a connection as an association, by its id, and says how many there are
+    dissociate : counts it as one no more
+    """
 
     settings: Receive
     ae: AE
@@ -61,9 +66,19 @@ class Service:
     on_instance: Callable[[StoredInstance], None]
     on_association_end: Callable[[int, bool], None]
     on_event_report: Callable[[EventReport], int]
-    load: Callable[[Connection], Load]
+    load: Callable[[int], Load]
+    dissociate: Callable[[int], None]
     tell: Tell
     is_stopping: Callable[[], bool]
+
+
+def application_entity(settings: Receive) -> AE:
+    """Return what pynetdicom is to know of us."""
+    ae = AE()
+    ae.maximum_pdu_size = settings.maximum_pdu
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return ae
 
 
 class Connection:
@@ -74,21 +89,25 @@ class Connection:
     service : Service
     accepted : socket.socket
     peer : the peer's address tuple
+    connection_id : int
     tls : of a port that speaks TLS
 
     Attributes
     ----------
     host : the peer's address
-    id : int, never used again in this process
-    is_association : whether it counts as an association; opening and closing ones do not
+    id : int, never used again by this receiver
     """
 
     def __init__(
-        self, service: Service, accepted: socket.socket, peer: Address, tls: ServerTLS | None = None
+        self,
+        service: Service,
+        accepted: socket.socket,
+        peer: Address,
+        connection_id: int,
+        tls: ServerTLS | None = None,
     ) -> None:
         self.host = peer[0]
-        self.id = next(_ids)
-        self.is_association = False
+        self.id = connection_id
         self._service = service
         self._settings = service.settings
         self._socket = accepted
@@ -182,13 +201,13 @@ class Connection:
             self._settings,
             titles,
             self.host,
-            service.load(self),
+            service.load(self.id),
             has_room=service.spool.has_room(),
             is_stopping=service.is_stopping(),
         )
         if rejection is None:
             return titles if self._upper_layer.accept() else None
-        self.is_association = False
+        service.dissociate(self.id)
         self._upper_layer.reject(*rejection.value)
         _log.warning(
             "association_rejected",
@@ -231,7 +250,7 @@ class Connection:
                 released = self._serve_pdu(data_path)
         finally:
             data_path.close()
-            self.is_association = False
+            self._service.dissociate(self.id)
             _log.info("association_ended", association=self.id, released=released)
             tell(AssociationClosed(self.id, released))
             # After a refusal the series may lack an image, and its short quiet time would be too short

@@ -4,7 +4,8 @@
 
     folder/
       incoming/<n>.part                                   being received, or empty
-      incoming/<receiver>/<n>.part                        the same, where several share the folder
+      incoming/<receiver>/<n>.part                        the same, where several share the folder: hosts,
+                                                          and the processes that receive for one
       series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     received, durable
       series/<SeriesInstanceUID>/<SOPInstanceUID>.conflict-<digest>
       deleted/<SeriesInstanceUID>                         which instances were there and are no more
@@ -36,7 +37,7 @@ from pathlib import Path
 import structlog
 
 from dicom_node.durable import flush_folder, hand_over
-from dicom_node.errors import InstanceRefused, StorageExhausted
+from dicom_node.errors import ConfigurationError, InstanceRefused, StorageExhausted
 from dicom_node.receive.header import Header, is_uid
 from dicom_node.receive.instance import Incoming
 from dicom_node.receive.part10 import AETitles, data_set_offset, read_file_meta, read_titles
@@ -74,6 +75,9 @@ class Spool:
     def __init__(
         self, folder: Path, minimum_free_mb: int, maximum_object_mb: int = 2048, receiver: str = ""
     ) -> None:
+        self._folder_of_all = folder
+        self._limits_mb = minimum_free_mb, maximum_object_mb
+        self._receiver = receiver
         self._incoming_of_all = folder / "incoming"
         self._incoming = self._incoming_of_all / receiver
         self._is_shared = bool(receiver)
@@ -87,11 +91,37 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self._incoming_of_all, self._incoming, self._series, self._deleted):
             if not path.exists():
-                path.mkdir(exist_ok=True)
+                path.mkdir(parents=True, exist_ok=True)
                 hand_over(path)
         flush_folder(folder)
         flush_folder(self._incoming_of_all)
         self._names = PartNames(self._incoming)
+
+    def share(self) -> None:
+        """Have processes receive into the folder beside this one.
+
+        Raises
+        ------
+        ConfigurationError
+            The file system cannot keep them from taking one name.
+        """
+        self._is_shared = True
+        probe, link = (self._incoming / f"probe-{os.getpid()}{end}" for end in ("", "-link"))
+        try:
+            probe.touch()
+            link.hardlink_to(probe)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self._folder_of_all}: this file system cannot link files ({error.strerror}), as several "
+                "processes that receive need; set receive.processes = 0"
+            ) from None
+        finally:
+            for path in (probe, link):
+                path.unlink(missing_ok=True)
+
+    def of_process(self, number: int) -> tuple[Path, int, int, str]:
+        """Return the arguments of the spool of a process that receives beside this one."""
+        return self._folder_of_all, *self._limits_mb, str(Path(self._receiver, str(number)))
 
     def has_room(self) -> bool:
         """Whether the file system has the free space that is to be left for others; says so if not."""
@@ -114,19 +144,23 @@ class Spool:
         StorageExhausted
             There is no room even to move a file; none was removed for that.
         """
-        if not self._is_shared:
-            return self._sweep(self._incoming.glob("**/*.part"))
-        return self._sweep(
-            itertools.chain(*(f.glob("*.part") for f in (self._incoming_of_all, self._incoming)))
-        )
+        others = () if not self._receiver else self._incoming_of_all.glob("*.part")
+        return self._sweep(self._incoming, others)
 
     def sweep_after(self, receiver: str) -> int:
         """Do the same for another receiver, which is gone and does not come back meanwhile."""
-        return self._sweep((self._incoming_of_all / receiver).glob("*.part"))
+        return self._sweep(self._incoming_of_all / receiver)
 
-    def _sweep(self, parts: Iterable[Path]) -> int:
+    def sweep_after_process(self, number: int) -> int:
+        """Do the same for a process that received beside this one; its folder goes."""
+        folder = self._incoming / str(number)
+        taken_in = self._sweep(folder)
+        _remove_empty(folder)
+        return taken_in
+
+    def _sweep(self, folder: Path, others: Iterable[Path] = ()) -> int:
         taken_in = removed = 0
-        for path in list(parts):
+        for path in [*folder.glob("**/*.part"), *others]:
             if path.stat().st_size == 0:
                 path.unlink()
                 continue
@@ -138,6 +172,8 @@ class Spool:
                 removed += 1
         if taken_in or removed:
             _log.info("spool_swept", taken_in=taken_in, removed=removed)
+        for path in folder.glob("*/"):  # of processes that received
+            _remove_empty(path)
         return taken_in
 
     def series(self) -> list[str]:
@@ -296,12 +332,17 @@ class Spool:
         if not self._is_shared:
             _move(part, place)
             return True
-        try:  # another host may take the same name at the same moment: a link never replaces
+        try:  # another may take the same name at the same moment: a link never replaces
             _try_to_name(lambda: place.hardlink_to(part), place)
         except FileExistsError:
             return False
         part.unlink()
         return True
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _move(part: Path, place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -19,6 +20,9 @@ from dicom_node.settings.fields import (
     Priority,
     Section,
 )
+
+# By default: more only wait for the disk
+_MOST_PROCESSES = 4
 
 
 class CalledAE(Section):
@@ -76,6 +80,8 @@ class Receive(Section):
     idle_timeout_s : an association without a message is aborted after it
     maximum_object_mb : a larger data set is refused with A700H
     minimum_free_mb : below it, associations are refused as transient
+    processes : that receive, made as associations come at the same time; 0: the node's own, which saves
+        memory, but then receiving waits whenever the node has other work; unset: as many as cores, 4 at most
     """
 
     host: str = "127.0.0.1"
@@ -88,7 +94,15 @@ class Receive(Section):
     idle_timeout_s: PositiveFloat = 300.0
     maximum_object_mb: PositiveInt = 2048
     minimum_free_mb: Annotated[int, Field(ge=0)] = 1024
+    processes: Annotated[int, Field(ge=0, le=64)] | None = None
     tls: ReceiveTLS | None = None
+
+    @property
+    def process_count(self) -> int:
+        """How many processes receive; 0: the node's own."""
+        if self.processes is not None:
+            return self.processes
+        return min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
 
 
 class Retention(Section):

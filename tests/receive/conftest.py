@@ -13,15 +13,30 @@ from dicom_node.receive.spool import Spool
 from dicom_node.settings import Receive
 
 
+# For tests of what is different where other processes receive; the others have the quicker start
+HERE_AND_ELSEWHERE = pytest.mark.parametrize(
+    "receiver", [0, 2], indirect=True, ids=["one process", "two that receive"]
+)
+
+
 class Running:
-    """A receiver that runs, its spool, and the calls that it made."""
+    """A receiver that runs, its spool, and the calls that it made.
+
+    Attributes
+    ----------
+    instances, ends : what it told; where other processes receive, an image may be told after its answer
+    losses : how often it told that a process died
+    """
 
     def __init__(self, folder: Path, settings: Receive, minimum_free_mb: int) -> None:
         self.folder = folder
         self.spool = Spool(folder, minimum_free_mb, settings.maximum_object_mb)
         self.instances: list[StoredInstance] = []
         self.ends: list[tuple[int, bool]] = []
-        self.receiver = Receiver(settings, self.spool, self.instances.append, self._ended, port=0)
+        self.losses = 0
+        self.receiver = Receiver(
+            settings, self.spool, self.instances.append, self._ended, on_loss=self._lost, port=0
+        )
         self.receiver.start()
 
     @property
@@ -31,10 +46,13 @@ class Running:
     @property
     def parts(self) -> list[Path]:
         """The part files that hold something."""
-        return [path for path in (self.folder / "incoming").iterdir() if _size(path)]
+        return [path for path in (self.folder / "incoming").rglob("*.part") if _size(path)]
 
     def _ended(self, association_id: int, released: bool) -> None:
         self.ends.append((association_id, released))
+
+    def _lost(self) -> None:
+        self.losses += 1
 
 
 def _size(path: Path) -> int:
@@ -45,12 +63,14 @@ def _size(path: Path) -> int:
 
 
 @pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+def receiver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start a receiver with the given settings; all are stopped in the end."""
     started: list[Running] = []
+    processes = getattr(request, "param", 0)
 
     def start(minimum_free_mb: int = 0, **settings: object) -> Running:
-        running = Running(tmp_path / f"spool{len(started)}", Receive(**settings), minimum_free_mb)
+        chosen = Receive(**{"processes": processes, **settings})
+        running = Running(tmp_path / f"spool{len(started)}", chosen, minimum_free_mb)
         started.append(running)
         return running
 
