@@ -31,7 +31,7 @@ test: $(UV) ## set up and run everything that CI runs
 
 test-viewer: $(UV) ## what OHIF shows of the results, in Chromium (minutes; fetches OHIF once)
 	@$(SYNC) --extra train
-	@sh tests/install_peers.sh viewer
+	@sh tests/install_peers.sh
 	nice $(BIN)/pytest -m viewer tests/viewer $(ARGS)
 
 test-ui: $(UV) ## the page in Chromium

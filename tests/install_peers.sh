@@ -1,7 +1,6 @@
 #!/bin/sh
 # Install the real peers that tests talk to, where that can be done: Debian, as root.
 # Elsewhere the tests that need a missing one are skipped by name.
-# With the argument "viewer" also what the viewer tests need.
 set -eu
 
 # KServe's model server needs other versions than we do of what we use: an environment of its own, of about
@@ -20,17 +19,28 @@ fi
 
 missing=""
 wanted="storescu:dcmtk chromium:chromium Orthanc:orthanc /usr/lib/postgresql:postgresql /usr/share/orthanc/plugins/libOrthancDicomWeb.so:orthanc-dicomweb"
-wanted="$wanted promtool:prometheus systemd-analyze:systemd nginx:nginx-light"
-[ "${1:-}" != viewer ] || wanted="$wanted npm:npm"
+wanted="$wanted promtool:prometheus systemd-analyze:systemd nginx:nginx-light npm:npm"
 for pair in $wanted; do
     program=${pair%%:*}
     command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || missing="$missing ${pair##*:}"
 done
-[ -n "$missing" ] || exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+if [ -z "$missing" ]; then
+    :
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -qq
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
 else
     echo "not installed, so their tests are skipped:$missing" >&2
+fi
+
+# The identity provider that the login is tried with, of about 10 MB, made once.
+oidc=.cache/oidc
+if ! [ -e "$oidc/made" ] && command -v npm >/dev/null 2>&1; then
+    if npm install --silent --no-audit --no-fund --prefix "$oidc" oidc-provider@8.8.1; then
+        touch "$oidc/made"
+    else
+        rm -rf "$oidc"
+        echo "not installed, so its tests are skipped: oidc-provider" >&2
+    fi
 fi

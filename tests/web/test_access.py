@@ -186,6 +186,7 @@ def test_an_address_can_try_fifty_times_and_a_login_makes_its_name_free() -> Non
     attempts = Attempts()
     for number in range(BY_ADDRESS.amount):
         assert attempts.wait_s("2001:db8::1", f"name{number}") == 0
+        attempts.failed("2001:db8::1")
     assert attempts.wait_s("2001:db8::ffff:1", "one more") > 0, "the same site, another host in it"
     assert attempts.wait_s("2001:db8:0:1::1", "one more") == 0
     for _ in range(30):

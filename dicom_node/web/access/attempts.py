@@ -27,14 +27,22 @@ class Attempts:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def wait_s(self, host: str, name: str | None = None) -> int:
-        """Count an attempt; how many seconds it is too early, 0 when it may be made.
+        """How many seconds an attempt is too early; 0 when it may be made.
 
         Parameters
         ----------
-        name : None for a token
+        name : for which it counts at once, before it is known how it ends
         """
-        limits = [(BY_ADDRESS, _place(host))] + ([(BY_NAME, name)] if name is not None else [])
-        return max(0 if self._limiter.hit(limit, key) else self._left_s(limit, key) for limit, key in limits)
+        place = _place(host)
+        if not self._limiter.test(BY_ADDRESS, place):
+            return self._left_s(BY_ADDRESS, place)
+        if name is not None and not self._limiter.hit(BY_NAME, name):
+            return self._left_s(BY_NAME, name)
+        return 0
+
+    def failed(self, host: str) -> None:
+        """Count an attempt that failed for its address: many people may have one address."""
+        self._limiter.hit(BY_ADDRESS, _place(host))
 
     def succeeded(self, name: str) -> None:
         """Forget what was tried under a name."""

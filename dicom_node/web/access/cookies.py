@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 _NAME = "dicom-node"
+_ERRAND = "-errand"
+_ERRAND_S = 600  # to log in at the provider
 
 
 def cookie_name(is_secure: bool) -> str:
@@ -20,3 +22,20 @@ def keep(answer: Response, secret: str, *, is_secure: bool) -> None:
 def forget(answer: Response, *, is_secure: bool) -> None:
     """Take a session from a browser."""
     answer.delete_cookie(cookie_name(is_secure), httponly=True, secure=is_secure, samesite="strict")
+
+
+def errand_name(is_secure: bool) -> str:
+    """Of the cookie of a browser that is at the provider."""
+    return cookie_name(is_secure) + _ERRAND
+
+
+def send_off(answer: Response, errand: str, *, is_secure: bool) -> None:
+    """Give a browser its errand; the provider sends it back from another site, so it may not be strict."""
+    answer.set_cookie(
+        errand_name(is_secure), errand, _ERRAND_S, httponly=True, secure=is_secure, samesite="lax"
+    )
+
+
+def done(answer: Response, *, is_secure: bool) -> None:
+    """Take its errand from a browser."""
+    answer.delete_cookie(errand_name(is_secure), httponly=True, secure=is_secure, samesite="lax")

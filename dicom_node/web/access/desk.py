@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +12,7 @@ from dicom_node.events import Tell, UserAuthenticated, UserLeft
 from dicom_node.settings import Settings, Web
 from dicom_node.web.access.attempts import Attempts
 from dicom_node.web.access.passwords import hash_of_nobody
+from dicom_node.web.access.provider import Errand, NotLetIn, Provider
 from dicom_node.web.access.sessions import Sessions
 from dicom_node.web.access.store import open_store
 from dicom_node.web.access.tokens import PREFIX, Tokens
@@ -30,7 +33,7 @@ class Refusal:
 
 
 class Desk:
-    """Lets in by password and by token.
+    """Lets in by password, by token and by the word of a provider.
 
     Parameters
     ----------
@@ -41,6 +44,7 @@ class Desk:
         self._database, self._tell = database, tell
         self.users, self.tokens = Users(database), Tokens(database)
         self.sessions = Sessions(database, web.login)
+        self.provider = Provider(web.oidc) if web.oidc else None
         self._attempts = Attempts()
         hash_of_nobody()
 
@@ -51,7 +55,7 @@ class Desk:
         Raises
         ------
         ConfigurationError
-            Nobody could log in.
+            Nobody could log in, or a file or secret of the provider's cannot be used.
         """
         web = settings.web
         if not (web.enabled and web.demands_login):
@@ -75,14 +79,34 @@ class Desk:
         name = name.strip()[:_NAME].lower()
         wait_s = self._attempts.wait_s(host, name)
         if wait_s:
-            self._tell(UserAuthenticated(name or "-", host, succeeded=False))
-            return Refusal(f"Too many attempts: wait {-(-wait_s // 60)} minutes.", wait_s)
+            self._failed(name, host)
+            return Refusal(_too_often(wait_s), wait_s)
         if not self.users.check(name, password):
-            self._tell(UserAuthenticated(name or "-", host, succeeded=False))
+            self._failed(name, host)
             return Refusal("The name or the password is wrong.")
         self._attempts.succeeded(name)
         self._tell(UserAuthenticated(name, host, succeeded=True))
         return self.sessions.begin(name, host)
+
+    def log_in_by_provider(
+        self, provider: Provider, errand: Errand, answer: Mapping[str, str], back: str, host: str
+    ) -> str:
+        """Let somebody in whom the provider sent back: what their browser keeps.
+
+        Raises
+        ------
+        ProviderUnavailable, NotLetIn
+        """
+        wait_s = self._attempts.wait_s(host)
+        if wait_s:
+            raise NotLetIn(_too_often(wait_s))
+        try:
+            name, role = provider.let_in(errand, answer, back)
+        except NotLetIn:
+            self._failed("(by the identity provider)", host)
+            raise
+        self._tell(UserAuthenticated(name, host, succeeded=True))
+        return self.sessions.begin(name, host, role)
 
     def log_out(self, visitor: Visitor, host: str) -> None:
         """End a session."""
@@ -101,9 +125,17 @@ class Desk:
         token = self.tokens.find(secret) if secret.startswith(PREFIX) else None
         if token is None:
             wait_s = self._attempts.wait_s(host)
-            if not wait_s:  # then nobody is told any more: a program that asks for ever would fill the trail
-                self._tell(UserAuthenticated(_UNKNOWN_TOKEN, host, succeeded=False))
+            if not wait_s:  # else nobody is told: a program that asks for ever would fill the trail
+                self._failed(_UNKNOWN_TOKEN, host)
             return Refusal("the token is not known, or no longer valid", wait_s)
         if self.tokens.note_use(token):
             self._tell(UserAuthenticated(token.name, host, succeeded=True))
         return Visitor(token.name, token.role)
+
+    def _failed(self, name: str, host: str) -> None:
+        self._attempts.failed(host)
+        self._tell(UserAuthenticated(name or "-", host, succeeded=False))
+
+
+def _too_often(wait_s: int) -> str:
+    return f"Too many attempts: wait {math.ceil(wait_s / 60)} minutes."

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from dicom_node.web.access.addresses import within
-from dicom_node.web.access.cookies import forget, keep
+from dicom_node.web.access.cookies import done, errand_name, forget, keep, send_off
 from dicom_node.web.access.desk import Desk, Refusal
 from dicom_node.web.access.needs import needs
+from dicom_node.web.access.provider import Errand, NotLetIn, Provider, ProviderUnavailable
 from dicom_node.web.access.roles import Role
 from dicom_node.web.access.visitor import visitor_of
 from dicom_node.web.node_view import View
@@ -62,6 +63,54 @@ def log_in(
     answer = RedirectResponse(within(to), 303)
     keep(answer, let_in, is_secure=node.started.web.is_encrypted)
     return answer
+
+
+def _provider(desk: AtDesk) -> Provider:
+    if desk.provider is None:
+        raise HTTPException(404, "this node has no identity provider")
+    return desk.provider
+
+
+AtProvider = Annotated[Provider, Depends(_provider)]
+
+
+@router.get("/login/provider")
+@needs(Role.ANYBODY)
+def to_provider(request: Request, node: View, provider: AtProvider, to: str = "") -> Response:
+    """Send a browser to the identity provider."""
+    errand = Errand.new(within(to))
+    answer = RedirectResponse(provider.address(errand, _back(request)), 303)
+    send_off(answer, errand.to_cookie(), is_secure=node.started.web.is_encrypted)
+    return answer
+
+
+@router.get("/login/provider/answer")
+@needs(Role.ANYBODY)
+def from_provider(request: Request, node: View, desk: AtDesk, provider: AtProvider) -> Response:
+    """Let in whom the identity provider sends back, into a session that is new."""
+    is_secure = node.started.web.is_encrypted
+    errand = Errand.of_cookie(request.cookies.get(errand_name(is_secure), ""))
+    answer: Response
+    if errand is None:
+        answer = _form(request, node, "", "The login took too long, or began elsewhere: begin anew.", 400)
+    else:
+        try:
+            let_in = desk.log_in_by_provider(
+                provider, errand, request.query_params, _back(request), host_of(request)
+            )
+            # Not a redirect: its strict cookie would be kept back on the way from another site
+            answer = page(request, "onward.html", address=within(errand.to))
+            keep(answer, let_in, is_secure=is_secure)
+        except NotLetIn as refusal:
+            answer = _form(request, node, errand.to, str(refusal), 403)
+        except ProviderUnavailable as fault:
+            answer = _form(request, node, errand.to, str(fault), 503)
+    done(answer, is_secure=is_secure)
+    return answer
+
+
+def _back(request: Request) -> str:
+    return str(request.url.replace(path="/login/provider/answer", query=""))
 
 
 @router.post("/logout")
