@@ -6,7 +6,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 
@@ -16,9 +15,9 @@ def find_series(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
             header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
-        except (InvalidDicomError, OSError):
+            uid = UID(str(header.get("SeriesInstanceUID", "")))
+        except Exception:  # noqa: BLE001, S112 - a damaged header lets any kind out
             continue
-        uid = UID(header.get("SeriesInstanceUID", ""))
         if uid.is_valid:  # it becomes the name of a folder
             series[uid].append(path)
     return dict(series)

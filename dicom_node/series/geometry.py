@@ -64,6 +64,20 @@ def position_of(frame: Frame) -> NDArray[np.float64]:
     return np.array(position)
 
 
+def matrix_of(frame: Frame) -> tuple[int, int]:
+    """Rows and columns.
+
+    Raises
+    ------
+    SeriesRefused
+        When one is missing or zero.
+    """
+    rows, columns = frame.number("Rows"), frame.number("Columns")
+    if not rows or not columns:
+        raise SeriesRefused("an image has no Rows or no Columns")
+    return int(rows), int(columns)
+
+
 def order_stack(frames: Sequence[Frame]) -> Stack:
     """Order frames along their normal and prove that they form one volume.
 
@@ -74,7 +88,7 @@ def order_stack(frames: Sequence[Frame]) -> Stack:
     """
     if len(frames) < 2:
         raise SeriesRefused("a single image is no volume: the distance between slices is not known")
-    _same(frames, "matrix sizes", lambda f: (f.get("Rows"), f.get("Columns")))
+    _same(frames, "matrix sizes", matrix_of)
     _same(frames, "frames of reference", lambda f: f.text("FrameOfReferenceUID"))
     spacing = frames[0].numbers("PixelSpacing", 2)
     if spacing is None or not (np.isfinite(spacing).all() and min(spacing) > 0):

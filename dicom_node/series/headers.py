@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pydicom
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     EnhancedMRImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
@@ -64,7 +66,7 @@ class Frame:
         """Every functional group macro that applies to this frame, its own first (PS3.3 C.7.6.16)."""
         items = [*self.header.get("PerFrameFunctionalGroupsSequence", [])[self.index : self.index + 1]]
         items += self.header.get("SharedFunctionalGroupsSequence", [])
-        return [macro for item in items for element in item if element.VR == "SQ" for macro in element.value]
+        return [macro for item in items for tag in item.keys() for macro in _items_of(item, tag)]  # noqa: SIM118
 
     def get(self, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR
         """Read an attribute by its single-frame keyword; None when absent, empty or not of its VR."""
@@ -110,6 +112,15 @@ def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - the type fo
     return None if value is None or value == "" else value
 
 
+def _items_of(item: Dataset, tag: BaseTag) -> Sequence[Dataset]:
+    """Read the items of an element; none where it is no sequence, or damaged."""
+    try:
+        element = item[tag]
+    except (ValueError, TypeError, NotImplementedError, OSError):  # pydicom converts on access
+        return ()
+    return element.value if element.VR == "SQ" else ()
+
+
 def read_header(path: Path) -> Dataset:
     """Read a file's data set up to its pixel data.
 
@@ -141,8 +152,9 @@ def frames_of(path: Path, header: Dataset) -> list[Frame]:
     SeriesRefused
         When a multi-frame instance does not describe each of its frames.
     """
-    if not isinstance(header.get("SOPClassUID"), str):
-        raise SeriesRefused(f"{path.name} has no SOPClassUID")
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if not isinstance(_value(header, keyword), str):
+            raise SeriesRefused(f"{path.name} has no {keyword}")
     if header.SOPClassUID not in MULTI_FRAME:
         return [Frame(path, header)]
     described = len(_value(header, "PerFrameFunctionalGroupsSequence") or [])

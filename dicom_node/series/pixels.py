@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID, RLELossless
 
 from dicom_node.errors import SeriesRefused
-from dicom_node.series.geometry import Stack
+from dicom_node.series.decode import CannotDecode, decode, decode_apart
+from dicom_node.series.geometry import Stack, matrix_of
 from dicom_node.series.headers import Frame, raise_if_disk
+
+MOST_VOXELS = 1 << 28  # of a volume: 640 slices of 640 x 640; more is a header that lies
 
 
 def read_voxels(stack: Stack) -> NDArray[np.float32]:
@@ -28,23 +31,27 @@ def read_voxels(stack: Stack) -> NDArray[np.float32]:
     Raises
     ------
     SeriesRefused
-        Names the file whose pixel data cannot be decoded, or says that the images are blank.
+        Names the file whose pixel data cannot be decoded, or says that the images are blank or too large.
     OSError
         When a file cannot be read.
     """
     first = stack.frames[0]
-    voxels = np.empty((len(stack.frames), int(first.get("Rows")), int(first.get("Columns"))), np.float32)
+    shape = (len(stack.frames), *matrix_of(first))
+    if np.prod(shape, dtype=float) > MOST_VOXELS:
+        raise SeriesRefused(f"{' x '.join(map(str, shape))} voxels are more than a head has")
+    voxels = np.empty(shape, np.float32)
     padding = np.zeros(voxels.shape, bool) if first.get("PixelPaddingValue") is not None else None
     place = {id(frame): k for k, frame in enumerate(stack.frames)}
     in_files = sorted(stack.frames, key=lambda f: (str(f.path), f.index))
-    for path, group in groupby(in_files, key=lambda f: f.path):
-        frames = list(group)
-        for frame, stored in zip(frames, _decode(path, frames), strict=True):
+    files = [list(group) for _, group in groupby(in_files, key=lambda f: f.path)]
+    for frames, decoded in zip(files, _decoded(files), strict=True):
+        name = frames[0].path.name
+        if len(decoded) != len(frames):
+            raise SeriesRefused(f"{name} holds {len(decoded)} images, its header says {len(frames)}")
+        for frame, stored in zip(frames, decoded, strict=True):
             k = place[id(frame)]
             if stored.shape != voxels.shape[1:]:
-                raise SeriesRefused(
-                    f"{path.name} decodes to {stored.shape}, its header says {voxels.shape[1:]}"
-                )
+                raise SeriesRefused(f"{name} decodes to {stored.shape}, its header says {voxels.shape[1:]}")
             voxels[k] = _rescale(stored, frame)
             if padding is not None:
                 padding[k] = _is_padding(stored, frame)
@@ -57,16 +64,31 @@ def read_voxels(stack: Stack) -> NDArray[np.float32]:
     return voxels
 
 
-def _decode(path: Path, frames: list[Frame]) -> list[NDArray[np.integer]]:
-    indices = [frame.index for frame in frames] if frames[0].is_multiframe else None
+def _decoded(files: Sequence[list[Frame]]) -> Iterator[list[NDArray[np.integer]]]:
+    """Decode one file after another."""
+    wanted = [
+        (frames[0].path, [f.index for f in frames] if frames[0].is_multiframe else None) for frames in files
+    ]
+    done = 0
     try:
-        return [np.array(a) for a in iter_pixels(path, indices=indices)]
+        for decoded in (decode_apart if any(map(_needs_decoder, files)) else decode)(wanted):
+            yield decoded
+            done += 1
+    except SeriesRefused:
+        raise
     except Exception as error:  # noqa: BLE001 - each decoder raises kinds of its own
         raise_if_disk(error)
+        kind = str(error) if isinstance(error, CannotDecode) else type(error).__name__
         raise SeriesRefused(
-            f"the pixel data of {path.name} cannot be decoded ({type(error).__name__}): it is damaged, "
+            f"the pixel data of {wanted[done][0].name} cannot be decoded ({kind}): it is damaged, "
             f"or there is no decoder for its transfer syntax"
         ) from None
+
+
+def _needs_decoder(frames: Sequence[Frame]) -> bool:
+    """Whether others than pydicom itself have to decode a file."""
+    syntax = frames[0].header.file_meta.get("TransferSyntaxUID")
+    return isinstance(syntax, UID) and syntax.is_encapsulated and syntax != RLELossless
 
 
 def _rescale(stored: NDArray[np.integer], frame: Frame) -> NDArray[np.float32]:

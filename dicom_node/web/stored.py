@@ -125,7 +125,7 @@ def _largest_group(frames: Sequence[Frame]) -> list[Frame]:
 
     def kind(frame: Frame) -> tuple[object, ...]:
         orientation = frame.numbers("ImageOrientationPatient", 6) or ()
-        return frame.get("Rows"), frame.get("Columns"), tuple(round(v, 2) for v in orientation)
+        return frame.number("Rows"), frame.number("Columns"), tuple(round(v, 2) for v in orientation)
 
     kinds = Counter(map(kind, frames))
     (largest, _), *_ = kinds.most_common(1)

@@ -6,14 +6,19 @@ holds is counted while it is unpacked.
 
 from __future__ import annotations
 
+import errno
+import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
+from pydicom.filereader import data_element_generator, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +28,11 @@ from dicom_node.settings import Web
 
 _CHUNK = 1 << 20
 _OVERHEAD = 1 << 20  # of a form around its files
+_DIRECTORY_BYTES = 1 << 10  # for each file of an archive, in its list of them
 _DICOM_AT = 128
+_TRANSFER_SYNTAX = 0x00020010
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others are unpacked without a limit by the library
 
 
 class UploadRefused(PermanentError):
@@ -104,11 +113,7 @@ def kind_of(path: Path) -> Kind:
         start = file.read(_DICOM_AT + 4)
     if start[_DICOM_AT:] == b"DICM":
         return Kind.DICOM
-    for kind, magic in (
-        (Kind.PNG, b"\x89PNG\r\n\x1a\n"),
-        (Kind.JPEG, b"\xff\xd8\xff"),
-        (Kind.ZIP, b"PK\x03\x04"),
-    ):
+    for kind, magic in _MAGIC:
         if start.startswith(magic):
             return kind
     return Kind.OTHER
@@ -119,13 +124,16 @@ class _Budget:
 
     def __init__(self, bytes_: int, files: int) -> None:
         self._left_bytes, self._left_files = bytes_, files
-        self._bytes, self._files = bytes_, files
+        self._bytes, self.files = bytes_, files
 
     def count_file(self) -> int:
         self._left_files -= 1
         if self._left_files < 0:
-            raise UploadRefused(f"more than {self._files} files; send fewer (web.maximum_files)")
-        return self._files - self._left_files
+            self.refuse_files()
+        return self.files - self._left_files
+
+    def refuse_files(self) -> NoReturn:
+        raise UploadRefused(f"more than {self.files} files; send fewer (web.maximum_files)")
 
     def count_bytes(self, count: int) -> None:
         self._left_bytes -= count
@@ -140,7 +148,28 @@ def _write(file: BinaryIO, name: str, folder: Path, budget: _Budget) -> Received
         while chunk := file.read(_CHUNK):
             budget.count_bytes(len(chunk))
             target.write(chunk)
-    return Received(name, path, kind_of(path))
+    kind = kind_of(path)
+    if kind is Kind.DICOM:
+        _count_inflated(path, budget)
+    return Received(name, path, kind)
+
+
+def _count_inflated(path: Path, budget: _Budget) -> None:
+    """Count what a deflated data set becomes (PS3.5 A.5): whoever reads it inflates it as a whole."""
+    with path.open("rb") as file:
+        try:
+            read_preamble(file, force=False)
+            elements = data_element_generator(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
+            meta = {int(element.tag): element.value for element in elements}
+            if _DEFLATED not in (meta.get(_TRANSFER_SYNTAX) or b""):
+                return
+            stream = zlib.decompressobj(-zlib.MAX_WBITS)
+            while chunk := stream.unconsumed_tail or file.read(_CHUNK):
+                budget.count_bytes(len(stream.decompress(chunk, _CHUNK)))
+        except UploadRefused:
+            raise
+        except Exception:  # noqa: BLE001 - a damaged file lets any kind out, and is not read later either
+            return
 
 
 def _unpacked(received: Received, folder: Path, budget: _Budget) -> Iterator[Received]:
@@ -148,14 +177,16 @@ def _unpacked(received: Received, folder: Path, budget: _Budget) -> Iterator[Rec
         yield received
         return
     try:
-        with zipfile.ZipFile(received.path) as archive:
-            for member in archive.infolist():
-                if member.is_dir() or _is_clutter(member.filename):
-                    continue
+        with _Careful(received.path, budget) as packed, zipfile.ZipFile(packed) as archive:
+            for member in _members(archive):
                 with archive.open(member) as file:
                     # an archive in an archive stays what it is: a file of no use
                     yield _write(file, _name(member.filename), folder, budget)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except UploadRefused:
+        raise
+    except Exception as error:  # zipfile lets out what its parts do
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # of the disk, not of the archive
         why = (
             "it has a password"
             if isinstance(error, RuntimeError) and "password" in str(error)
@@ -166,9 +197,31 @@ def _unpacked(received: Received, folder: Path, budget: _Budget) -> Iterator[Rec
         received.path.unlink(missing_ok=True)
 
 
+def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
+    for member in archive.infolist():
+        if member.is_dir() or _is_clutter(member.filename):
+            continue
+        if member.compress_type not in _METHODS:
+            raise UploadRefused("a zip file is packed in another way than deflate; pack it anew")
+        yield member
+
+
+class _Careful(io.FileIO):
+    """An archive whose list of files is not read, which is done at once, where it is too long."""
+
+    def __init__(self, path: Path, budget: _Budget) -> None:
+        super().__init__(path)
+        self._budget = budget
+
+    def read(self, size: int | None = -1) -> bytes | None:  # type: ignore[override]
+        if size is not None and size > _CHUNK + self._budget.files * _DIRECTORY_BYTES:
+            self._budget.refuse_files()
+        return super().read(size)
+
+
 def _is_clutter(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "DICOMDIR")
+    return not parts or "__MACOSX" in parts or parts[-1] in (".DS_Store", "Thumbs.db", "DICOMDIR")
 
 
 def _name(given: str) -> str:

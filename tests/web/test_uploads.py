@@ -1,7 +1,7 @@
 """What is sent is taken under names of our own and within limits.
 
 Covered: kinds by content, archives, names that would be paths, each limit, damaged archives and pictures.
-Not covered: the page and the API that use it (test_api), fuzzing.
+Not covered: the page and the API that use it (test_api), damage at random (tests/fuzz).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.settings import Web
 from dicom_node.web.trial_input import read_picture
 from dicom_node.web.uploads import Kind, Received, UploadRefused, take
+from tests.fuzz.damage import dicom_file
 
 PICTURE = cv2.imencode(".png", np.arange(1024, dtype=np.uint8).reshape(32, 32))[1].tobytes()
 DICOM = bytes(128) + b"DICM" + bytes(100)
@@ -131,3 +133,39 @@ def test_a_picture_of_no_use_is_refused(data: bytes, why: str, tmp_path: Path) -
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(UploadRefused, match=why):
         read_picture(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", [".", "./", "/"])
+def test_a_member_without_a_name_is_passed_over(name: str, tmp_path: Path) -> None:
+    (got,) = taken(tmp_path, ("a.zip", archive((name, b""), ("a.png", PICTURE))))
+    assert got.name == "a.png"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_the_library_would_expand_without_a_limit_is_refused(method: int, tmp_path: Path) -> None:
+    bomb = archive(("a.dcm", bytes(16 << 20)), method=method)
+    assert len(bomb) < 20_000
+    with pytest.raises(UploadRefused, match="another way than deflate"):
+        taken(tmp_path, ("bomb.zip", bomb), maximum_upload_mb=4)
+
+
+def test_an_archive_whose_list_of_files_is_too_long_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    names = archive(*((f"{'n' * 200}{k}", b"") for k in range(6000)), method=zipfile.ZIP_STORED)
+    with pytest.raises(UploadRefused, match="more than 5 files"):
+        taken(tmp_path, ("all.zip", names), maximum_files=5)
+
+
+def test_a_member_whose_compressed_bytes_are_damaged_is_refused(tmp_path: Path) -> None:
+    packed = bytearray(archive(("a.png", np.random.default_rng(0).bytes(2000))))
+    packed[40:60] = b"\xff" * 20
+    with pytest.raises(UploadRefused, match="it is damaged"):
+        taken(tmp_path, ("a.zip", bytes(packed)))
+
+
+def test_a_deflated_data_set_counts_as_what_it_becomes(tmp_path: Path) -> None:
+    bomb = dicom_file(bytes(16 << 20), DeflatedExplicitVRLittleEndian)
+    assert len(bomb) < 1 << 17
+    with pytest.raises(UploadRefused, match="more than 4 MB, unpacked"):
+        taken(tmp_path, ("a.dcm", bomb), maximum_upload_mb=4)
+    (got,) = taken(tmp_path, ("a.dcm", dicom_file(bytes(100), DeflatedExplicitVRLittleEndian)))
+    assert got.kind is Kind.DICOM
