@@ -21,6 +21,7 @@ from dicom_node.settings.fields import (
     Port,
     Section,
     WebService,
+    need_together,
 )
 
 
@@ -43,8 +44,7 @@ class DestinationTLS(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file go together")
+        need_together(self, "certificate_file", "key_file")
         if self.server_name and not self.check_name:
             raise ValueError("server_name is looked at with check_name = true only")
         return self

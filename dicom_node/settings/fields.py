@@ -97,6 +97,12 @@ class Section(Table):
     """A table of the configuration."""
 
 
+def need_together(section: Section, *keys: str) -> None:
+    """Refuse a section that sets some of these keys and not the others."""
+    if len({getattr(section, key) is None for key in keys}) > 1:
+        raise ValueError(f"{' and '.join(keys)} go together")
+
+
 class Secret(Section):
     """Where a secret is kept: never in the configuration itself.
 
@@ -169,12 +175,10 @@ class WebService(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.user is None) != (self.password is None):
-            raise ValueError("user and password go together")
+        need_together(self, "user", "password")
         if self.token is not None and self.user is not None:
             raise ValueError("either token, or user and password")
-        if (self.key_file is None) != (self.certificate_file is None):
-            raise ValueError("certificate_file and key_file go together")
+        need_together(self, "certificate_file", "key_file")
         if not self.is_encrypted and (self.ca_file or self.certificate_file):
             raise ValueError("ca_file and certificate_file go with an https:// url")
         return self

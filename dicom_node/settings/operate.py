@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
-from dicom_node.settings.fields import Name, Port, Secret, Section, UserName
+from dicom_node.settings.fields import Name, Port, Secret, Section, UserName, need_together
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -73,8 +73,7 @@ class Syslog(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file go together")
+        need_together(self, "certificate_file", "key_file")
         return self
 
 
@@ -130,8 +129,7 @@ class Mail(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.user is None) != (self.password is None):
-            raise ValueError("user and password go together")
+        need_together(self, "user", "password")
         if self.security == "none" and self.host not in _LOOPBACK:
             raise ValueError('security = "none" is for a server on this machine')
         return self

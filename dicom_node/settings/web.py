@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from dicom_node.settings.fields import Network, Port, Secret, Section
+from dicom_node.settings.fields import Network, Port, Secret, Section, need_together
 from dicom_node.settings.receive import ReceiveTLS
 from dicom_node.web.access.addresses import is_loopback
 
@@ -118,8 +118,7 @@ class Web(Section):
 
     @model_validator(mode="after")
     def _may_be_reached(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("certificate_file and key_file go together")
+        need_together(self, "certificate_file", "key_file")
         if self.behind_proxy and not self.hostnames:
             raise ValueError("behind_proxy needs hostnames: by which browsers ask the proxy for the page")
         if self.enabled and not (is_loopback(self.host) or self.is_encrypted):
