@@ -79,6 +79,7 @@ def describe(bundle: Bundle, *, segment: str, minimum_lesion_ml: float) -> Algor
             ("normalisation", f"{rule.rule} {rule.lower:g}-{rule.upper:g}, foreground {rule.foreground:g}"),
             ("segmented slices", segment),
             ("minimum lesion ml", f"{minimum_lesion_ml:g}"),
+            ("manifest", f"sha256 {bundle.manifest.decides_sha256}"),
         ),
         finding=bundle.manifest.finding,
     )

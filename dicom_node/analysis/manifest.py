@@ -6,6 +6,7 @@ and a card. :mod:`dicom_node.analysis.bundle` loads it and holds it to its word.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -126,6 +127,12 @@ class Manifest(Declaration):
     reference: Reference
     origin: Origin
     figures: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def decides_sha256(self) -> str:
+        """Digest of what decides an outcome: normalisation, networks, calibrations and thresholds."""
+        text = self.model_dump_json(include={"input", "detector", "segmenter"})
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:

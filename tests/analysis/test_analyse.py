@@ -7,13 +7,15 @@ Not covered: the shipped weights (tests/test_shipped_bundles.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dicom_node.analysis.analyse import analyse
+from dicom_node.analysis.analyse import analyse, describe
 from dicom_node.analysis.bundle import Bundle, load_bundle
+from dicom_node.analysis.manifest import Calibration
 from dicom_node.series.geometry import order_stack
 from dicom_node.series.read import read_volume
 from dicom_node.series.volume import Contrast, MRVolume
@@ -75,3 +77,20 @@ def test_the_same_volume_gives_the_same_findings(bundle: Bundle, series_of: Call
     np.testing.assert_array_equal(first.probability, second.probability)
     assert first.lesions == second.lesions
     assert first.algorithm == second.algorithm
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"threshold": 0.500001}, {"calibration": Calibration(slope=0.9)}, {"channels": "neighbours"}],
+    ids=str,
+)
+@pytest.mark.parametrize("network", ["detector", "segmenter"])
+def test_whatever_of_the_manifest_decides_an_outcome_is_told_apart(
+    network: str, changed: dict[str, object], bundle: Bundle
+) -> None:
+    other = getattr(bundle.manifest, network).model_copy(update=changed)
+    manifest = bundle.manifest.model_copy(update={network: other})
+    usual = describe(bundle, segment="positive", minimum_lesion_ml=0.1)
+    assert describe(replace(bundle, manifest=manifest), segment="positive", minimum_lesion_ml=0.1) != usual
+    words = bundle.manifest.model_copy(update={"limitations": "Others.", "figures": {"dice": 0.5}})
+    assert describe(replace(bundle, manifest=words), segment="positive", minimum_lesion_ml=0.1) == usual

@@ -1,7 +1,8 @@
 """A result that is wrong does not pass its proof, whatever is wrong with it.
 
 Covered: tampering with each file after it was written: place, patient, study, references,
-UIDs, wording, measurements, evidence; and that nothing stays in the folder after a failed proof.
+UIDs, wording, measurements, evidence; that nothing stays in the folder after a failed proof, and that
+the failure is reported in its place.
 Not covered: conformance to the IODs, which is a matter of tests (test_result_conformance.py)
 and not of run time.
 """
@@ -17,10 +18,13 @@ from pydicom import DataElement, Dataset, dcmread
 from pydicom.pixels import pack_bits
 
 from dicom_node.errors import ResultInvalid
-from dicom_node.results import codes
+from dicom_node.results import codes, make
 from dicom_node.results.proof import prove_failure, prove_results
 from dicom_node.results.result_set import Kind
-from tests.results.result_cases import Case, make_case, paths_of, run, run_failure
+from dicom_node.results.segmentation import make_segmentation
+from dicom_node.workflow.stations import Task
+from tests.results.result_cases import MADE_AT, Case, make_case, paths_of, run, run_failure
+from tests.support.spot import image_spot
 
 FOREIGN = "2.25.12345"
 
@@ -472,3 +476,21 @@ def test_a_reference_to_a_frame_that_does_not_exist_is_caught(tmp_path):
 
     tamper(result, Kind.SEG, change)
     assert_caught(case, result, "seg: .*ReferencedFrameNumber that does not exist")
+
+
+def test_a_result_that_fails_its_proof_becomes_a_failed_result_with_the_cause(
+    stations, series_of, tmp_path, monkeypatch
+):
+    def wrong(*arguments):
+        segmentation = make_segmentation(*arguments)
+        flip_columns(segmentation)
+        return segmentation
+
+    monkeypatch.setattr(make, "make_segmentation", wrong)
+    worked = stations.work(stations.select(series_of(image_spot())), Task(tmp_path / "result", MADE_AT))
+    assert worked.findings is None
+    assert worked.error == "ResultInvalid"
+    assert sorted(path.name for path in (tmp_path / "result").glob("*.dcm")) == ["sc.dcm", "sr.dcm"]
+    report = dcmread(tmp_path / "result" / "sr.dcm")
+    told = [item.TextValue for item in content_items(report) if item.get("ValueType") == "TEXT"]
+    assert any(text.startswith("The analysis failed: seg: ") for text in told), told
