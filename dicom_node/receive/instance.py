@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import cast
 
 from dicom_node.receive.header import Vector
 
@@ -44,3 +46,16 @@ class StoredInstance:
     path: Path
     is_new: bool
     is_conflict: bool = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A process that receives tells of each: the usual way takes three times as long
+        *others, path, is_new, is_conflict = _VALUES(self)
+        return _instance, (*others, str(path), is_new, is_conflict)
+
+
+_VALUES = attrgetter(*StoredInstance.__slots__)
+
+
+def _instance(*values: object) -> StoredInstance:
+    *others, path, is_new, is_conflict = values
+    return StoredInstance(*others, Path(cast("str", path)), is_new, is_conflict)  # type: ignore[arg-type,call-arg]

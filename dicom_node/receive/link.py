@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from dicom_node.settings import Receive
 
@@ -65,7 +64,7 @@ class OrderSender:
         OSError
             Nobody is there any more.
         """
-        order = pickle.dumps(Call(name, arguments), pickle.HIGHEST_PROTOCOL)
+        order = pickle.dumps((name, arguments), pickle.HIGHEST_PROTOCOL)
         with self._sending:
             socket.send_fds(self._connection, [order], descriptors)
 
@@ -85,7 +84,7 @@ def orders(connection: socket.socket) -> Iterator[tuple[Call, list[int]]]:
         order, descriptors, _, _ = socket.recv_fds(connection, _LONGEST_ORDER_BYTES, _MOST_DESCRIPTORS)
         if not order:
             return
-        yield cast("Call", pickle.loads(order)), descriptors  # noqa: S301 - see above
+        yield Call(*pickle.loads(order)), descriptors  # noqa: S301 - see above
 
 
 class NewsSender:
@@ -103,7 +102,7 @@ class NewsSender:
         OSError
             Nobody is there any more.
         """
-        news = pickle.dumps(Call(name, arguments, number), pickle.HIGHEST_PROTOCOL)
+        news = pickle.dumps((name, arguments, number), pickle.HIGHEST_PROTOCOL)
         with self._sending:
             self._connection.sendall(news)
 
@@ -113,7 +112,7 @@ def news(connection: socket.socket) -> Iterator[Call]:
     with connection.makefile("rb", buffering=_NEWS_BYTES) as stream:
         while True:
             try:
-                call = cast("Call", pickle.load(stream))  # noqa: S301 - see above
+                call = Call(*pickle.load(stream))  # noqa: S301 - see above
             except (EOFError, OSError, pickle.UnpicklingError):  # the last may be cut short
                 return
             yield call

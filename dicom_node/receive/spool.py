@@ -93,8 +93,8 @@ class Spool:
             if not path.exists():
                 path.mkdir(parents=True, exist_ok=True)
                 hand_over(path)
-        flush_folder(folder)
-        flush_folder(self._incoming_of_all)
+        for path in (folder, self._incoming_of_all, self._incoming.parent):
+            flush_folder(path)
         self._names = PartNames(self._incoming)
 
     def share(self) -> None:
@@ -327,13 +327,13 @@ class Spool:
 
     def _take_name(self, part: Path, place: Path) -> bool:
         """Move a file to its place; False when another has it."""
-        if place.exists():
-            return False
         if not self._is_shared:
-            _move(part, place)
+            if place.exists():
+                return False
+            _try_to_name(lambda: part.rename(place), place)
             return True
         try:  # another may take the same name at the same moment: a link never replaces
-            _try_to_name(lambda: place.hardlink_to(part), place)
+            _try_to_name(lambda: os.link(part, place), place)
         except FileExistsError:
             return False
         part.unlink()
@@ -343,10 +343,6 @@ class Spool:
 def _remove_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _move(part: Path, place: Path) -> None:
-    _try_to_name(lambda: part.rename(place), place)
 
 
 def _try_to_name(name: Callable[[], object], place: Path) -> None:

@@ -12,7 +12,6 @@ from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Receive
 
-
 # For tests of what is different where other processes receive; the others have the quicker start
 HERE_AND_ELSEWHERE = pytest.mark.parametrize(
     "receiver", [0, 2], indirect=True, ids=["one process", "two that receive"]

@@ -33,8 +33,8 @@ def reports() -> list[EventReport]:
     return []
 
 
-@pytest.fixture
-def port(tmp_path: Path, reports: list[EventReport]) -> Iterator[int]:
+@pytest.fixture(params=[0, 1], ids=["one process", "another receives"])
+def port(request: pytest.FixtureRequest, tmp_path: Path, reports: list[EventReport]) -> Iterator[int]:
     def take(report: EventReport) -> int:
         reports.append(report)
         return EventStatus.SUCCESS if report.event_type == 1 else EventStatus.NO_SUCH_EVENT_TYPE
@@ -42,7 +42,9 @@ def port(tmp_path: Path, reports: list[EventReport]) -> Iterator[int]:
     def ignore(*_: object) -> None:
         pass
 
-    receiver = Receiver(Receive(), Spool(tmp_path, 0, 1), ignore, ignore, on_event_report=take, port=0)
+    receiver = Receiver(
+        Receive(processes=request.param), Spool(tmp_path, 0, 1), ignore, ignore, on_event_report=take, port=0
+    )
     receiver.start()
     yield receiver.port
     receiver.stop(5)

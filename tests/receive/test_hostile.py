@@ -20,6 +20,7 @@ import pytest
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.receive.status import Status
+from tests.receive.conftest import HERE_AND_ELSEWHERE
 from tests.receive.images import SERIES, encode, mr_image
 from tests.receive.wire import (
     ABORT,
@@ -91,6 +92,7 @@ def test_a_byte_now_and_then_does_not_put_the_deadline_off(receiver):
     assert 0.4 < time.monotonic() - started < 8
 
 
+@HERE_AND_ELSEWHERE
 def test_silence_between_messages_is_ended_after_the_idle_time(receiver):
     running = receiver(idle_timeout_s=0.3)
     with Peer(running.port) as peer:
@@ -100,6 +102,7 @@ def test_silence_between_messages_is_ended_after_the_idle_time(receiver):
 
 
 @pytest.mark.parametrize("length", [131072 + 1, 0xFFFFFFFF])
+@HERE_AND_ELSEWHERE
 def test_a_pdu_longer_than_negotiated_is_aborted_at_its_header(receiver, length):
     running = receiver(maximum_pdu=131072)
     with Peer(running.port) as peer:
@@ -172,6 +175,7 @@ def test_broken_messages_are_aborted_and_leave_nothing(receiver, value):
     assert running.ends[0][1] is False
 
 
+@HERE_AND_ELSEWHERE
 def test_an_object_over_the_limit_is_refused_and_the_association_goes_on(receiver):
     running = receiver(maximum_object_mb=1)
     with Peer(running.port) as peer:
@@ -251,6 +255,7 @@ def test_a_full_disk_is_answered_with_out_of_resources_and_the_next_smaller_obje
 
 
 @pytest.mark.parametrize("how", ["abort", "reset", "close", "release"])
+@HERE_AND_ELSEWHERE
 def test_whoever_leaves_within_a_c_store_leaves_no_part_file(receiver, how):
     running = receiver()
     peer = Peer(running.port).associate()
@@ -279,6 +284,7 @@ def test_a_peer_that_sends_again_after_its_release_changes_nothing(receiver):
     assert running.instances == []
 
 
+@HERE_AND_ELSEWHERE
 def test_half_open_connections_of_one_host_do_not_keep_another_out(receiver):
     running = receiver(maximum_associations=16, maximum_associations_per_host=4)
     silent = [Peer(running.port, source="127.0.0.2") for _ in range(12)]

@@ -20,6 +20,7 @@ from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.status import Status
 from dicom_node.settings import Receive
+from tests.receive.conftest import HERE_AND_ELSEWHERE
 from tests.receive.images import SERIES, data_set_of, encode, mr_image, write_images
 from tests.receive.wire import ABORT, Peer, associate_rq
 from tests.support.certificates import Authority, Pair
@@ -120,6 +121,7 @@ def serves(running, authority, theirs) -> bool:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@HERE_AND_ELSEWHERE
 def test_an_image_comes_over_tls_and_over_the_plain_port_beside_it(
     secured, authority, theirs, version, capsys
 ):
@@ -192,6 +194,7 @@ def test_half_a_handshake_is_ended_by_the_deadline_also_byte_by_byte(
     assert serves(running, authority, theirs)
 
 
+@HERE_AND_ELSEWHERE
 def test_dicom_without_tls_on_the_tls_port_is_told_with_the_remedy(secured, authority, theirs, capsys):
     running = secured()
     with Peer(running.tls_port) as peer:
@@ -304,6 +307,7 @@ def test_a_cipher_suite_without_forward_secrecy_is_refused(secured, authority, c
     assert "cipher suite" in refusal(capsys, running.tls_port, context)
 
 
+@HERE_AND_ELSEWHERE
 def test_a_renewed_certificate_serves_the_next_connection(secured, authority, theirs, tmp_path, capsys):
     ours = Authority(tmp_path).sign("node")  # of another CA: nobody trusts it
     running = secured(ours=ours)
@@ -319,6 +323,7 @@ def test_a_renewed_certificate_serves_the_next_connection(secured, authority, th
     assert serves(running, authority, theirs)
 
 
+@HERE_AND_ELSEWHERE
 def test_stopping_lets_a_c_store_over_tls_end_in_tls(secured, authority, theirs):
     running = secured()
     context = client(authority.path, theirs)

@@ -70,7 +70,7 @@ class Peer:
     """A raw connection to a receiver."""
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
 
     def __enter__(self) -> Self:
         return self
