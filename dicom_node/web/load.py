@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
+from dicom_node.operate.census import count
 from dicom_node.web.node_view import NodeView
 from dicom_node.workflow.entry import ENDED, OPEN, Ran, State
 
 HOURS = 24
+_COUNTED = frozenset(ENDED) - {State.CANCELLED, State.SKIPPED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,12 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits now."""
+    """What waits now, and what waits for a person."""
 
     waiting: int
     analysing: int
     deliveries: int
+    attention: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +50,20 @@ class Disk:
     free: int
 
 
-def last_day(ran: Sequence[Ran], now: datetime) -> list[Hour]:
+def last_day(ran: Iterable[Ran], now: datetime) -> list[Hour]:
     """Sum up hours, the present one last; the sum is right for what has not been touched since."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
-    hours = []
-    for back in range(HOURS - 1, -1, -1):
-        begins = this_hour - timedelta(hours=back)
-        ended = [
-            each
-            for each in ran
-            if each.state in ENDED
-            and each.state not in (State.CANCELLED, State.SKIPPED)
-            and begins <= each.updated_at < begins + timedelta(hours=1)
-        ]
-        failed = sum(each.state in (State.FAILED, State.UNDELIVERED) for each in ended)
-        times = [(each.updated_at - each.created_at).total_seconds() for each in ended]
-        hours.append(Hour(begins, len(ended) - failed, failed, median(times) if times else None))
-    return hours
+    ended: defaultdict[int, list[Ran]] = defaultdict(list)
+    for each in ran:
+        if each.state in _COUNTED:
+            ended[-((each.updated_at - this_hour) // timedelta(hours=1))].append(each)
+    return [_hour(this_hour - timedelta(hours=back), ended[back]) for back in range(HOURS - 1, -1, -1)]
+
+
+def _hour(begins: datetime, ended: Sequence[Ran]) -> Hour:
+    failed = sum(each.state in (State.FAILED, State.UNDELIVERED) for each in ended)
+    times = [(each.updated_at - each.created_at).total_seconds() for each in ended]
+    return Hour(begins, len(ended) - failed, failed, median(times) if times else None)
 
 
 def day_of(node: NodeView) -> list[Hour]:
@@ -73,11 +74,12 @@ def day_of(node: NodeView) -> list[Hour]:
 
 def queue_of(node: NodeView) -> Queue:
     """Count what is under way."""
-    entries = node.ledger.unfinished()
+    census = count(node.ledger.database, node.ledger.count_failed)
     return Queue(
-        waiting=sum(entry.state is State.WAITING for entry in entries),
-        analysing=sum(entry.state is State.ANALYSING for entry in entries),
-        deliveries=sum(d.state in OPEN for entry in entries for d in entry.deliveries),
+        waiting=census.jobs.get(State.WAITING, 0),
+        analysing=census.jobs.get(State.ANALYSING, 0),
+        deliveries=sum(number for (_, state), number in census.deliveries.items() if state in OPEN),
+        attention=census.dead_letters,
     )
 
 

@@ -71,10 +71,16 @@ def bundles_for(node: NodeView, contrast: str | None) -> list[str]:
 
 def card_of(folder: Path) -> str:
     """Make HTML of a bundle's card; pictures and raw HTML in it are left out."""
+    path = folder / CARD
     try:
-        text = (folder / CARD).read_text("utf-8")
+        return _html_of(path, path.stat().st_mtime_ns)
     except OSError:
         return ""
+
+
+@lru_cache(maxsize=64)
+def _html_of(path: Path, _changed_at: int) -> str:
+    text = path.read_text("utf-8")
     markdown = _without_images()
     tokens = markdown.parse(text)
     for token in tokens:

@@ -118,6 +118,7 @@ def test_the_last_day_is_summed_up_by_the_hour() -> None:
             ran(NOW, 10),
             ran(NOW - timedelta(minutes=10), 30),
             ran(NOW - timedelta(minutes=20), 50, State.UNDELIVERED),
+            ran(NOW - timedelta(minutes=30), 20),  # the hour itself
             ran(NOW - timedelta(minutes=31), 7),
             ran(NOW, 0, State.SKIPPED),
             ran(NOW, 0, State.SENDING),
@@ -126,9 +127,9 @@ def test_the_last_day_is_summed_up_by_the_hour() -> None:
         NOW,
     )
     assert len(hours) == HOURS
-    assert (hours[-1].done, hours[-1].failed, hours[-1].latency_s) == (2, 1, 30)
+    assert (hours[-1].done, hours[-1].failed, hours[-1].latency_s) == (3, 1, 25)
     assert (hours[-2].done, hours[-2].latency_s) == (1, 7)
-    assert sum(hour.done for hour in hours) == 3
+    assert sum(hour.done for hour in hours) == 4
     assert hours[0].latency_s is None
 
 
