@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from dicom_node import __version__
 from dicom_node.errors import BundleError, NodeError, PermanentError
 from dicom_node.web import api, api_page, node_pages, series_list, series_pages, trial_pages
-from dicom_node.web.access import login_pages
+from dicom_node.web.access import access_pages, login_pages
 from dicom_node.web.access.desk import Desk
 from dicom_node.web.access.gate import Gate
 from dicom_node.web.access.guard import Guard
@@ -75,7 +75,8 @@ def create_app(node: NodeView, desk: Desk | None = None) -> FastAPI:
     app.add_exception_handler(Exception, _tell_unexpected)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/", _first, include_in_schema=False)
-    for part in (login_pages, api, api_page, trial_pages, series_list, series_pages, node_pages):
+    known = (login_pages, access_pages)
+    for part in (*known, api, api_page, trial_pages, series_list, series_pages, node_pages):
         app.include_router(part.router)
     return app
 

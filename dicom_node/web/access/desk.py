@@ -113,6 +113,13 @@ class Desk:
         self.sessions.end(visitor.session)
         self._tell(UserLeft(visitor.name, host))
 
+    def end(self, digest: str) -> None:
+        """End somebody's session, by its digest."""
+        for session in self.sessions.all():
+            if session.digest == digest:
+                self.sessions.end(digest)
+                self._tell(UserLeft(session.name, session.host))
+
     def by_session(self, secret: str, *, by_itself: bool) -> Visitor | None:
         """Who has a session; None where it has ended."""
         session = self.sessions.find(secret, by_itself=by_itself)
