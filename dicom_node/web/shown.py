@@ -21,6 +21,8 @@ from dicom_node.series.orientation import Turn, turn_to_display
 
 _DARKEST, _BRIGHTEST = 0.5, 99.8  # percentiles of a volume between which its first window lies
 
+_ENOUGH = 1 << 21  # voxels for these percentiles: of a large volume one in so many is looked at
+
 
 @dataclass(frozen=True, slots=True)
 class Edges:
@@ -122,7 +124,8 @@ def in_plane(turn: Turn | None, slices: NDArray[Any]) -> NDArray[Any]:
 
 def first_window(voxels: NDArray[np.float32]) -> Window:
     """Choose a window by the volume: stored ones are made for other software, and often missing."""
-    low, high = np.percentile(voxels, [_DARKEST, _BRIGHTEST])
+    step = voxels.size // _ENOUGH | 1  # odd, so that it is no part of a row
+    low, high = np.percentile(voxels.reshape(-1)[::step], [_DARKEST, _BRIGHTEST])
     width = max(float(high - low), 1e-6)
     return Window(float(low) + width / 2, width)
 
