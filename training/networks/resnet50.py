@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from training.networks.blocks import double_convolution
+from training.networks.blocks import MOMENTUM, double_convolution
 
 
 def resnet50_unet(
@@ -20,6 +20,9 @@ def resnet50_unet(
     defaults it has 20.7 million parameters. ``size`` must be a multiple of 16.
     """
     encoder = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(size, size, channels))
+    for layer in encoder.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM
     ends = ("conv1_relu", "conv2_block3_out", "conv3_block4_out")
     skips = [encoder.input, *(encoder.get_layer(name).output for name in ends)]
     x = encoder.get_layer("conv4_block6_out").output
