@@ -173,10 +173,14 @@ def _planar(
 def _detector(
     volume: MRVolume, findings: Findings, provenance: Provenance, algorithm: AlgorithmIdentification
 ) -> MeasurementsAndQualitativeEvaluations:
-    """TID 1501: what the detector says of the whole series, shown on its most certain slice."""
+    """TID 1501: what the detector says of the series, shown on its most certain slice, and of each slice.
+
+    Its images are the slices that it called positive, or the most certain one where it called none.
+    """
     index, finding = findings.top_slice, findings.algorithm.finding
     rows, columns = volume.shape[1:]
-    frame = volume.frames[index]
+    named = [int(positive) for positive in np.flatnonzero(findings.slice_positive)] or [index]
+    frames = [volume.frames[each] for each in named]
     # The detector judges a slice, not a place in it: its coordinates are a bracket along the left edge.
     # Viewers write to the right of what is drawn, which for the whole border is outside of the image
     depth = _BRACKET * columns
@@ -196,6 +200,7 @@ def _detector(
             SourceImageForMeasurementGroup(
                 frame.sop_class_uid, frame.sop_instance_uid, _frame_numbers(frame.frame_number)
             )
+            for frame in frames
         ],
         measurements=[
             Measurement(

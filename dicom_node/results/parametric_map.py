@@ -19,15 +19,14 @@ from dicom_node.series.volume import MRVolume
 
 
 def make_parametric_map(volume: MRVolume, findings: Findings, provenance: Provenance) -> Dataset:
-    """Make one frame for each slice from the first to the last that the segmenter saw.
+    """Make one frame for each slice; one that the segmenter did not see is 0 throughout.
 
-    A slice between them that it did not see is 0 throughout: viewers build a volume only of frames
-    without gaps.
+    OHIF lays a map over its source only when it has as many frames.
     """
-    used = mapped_slices(findings)
+    used = range(len(volume.frames))
     made = ParametricMap(
         **arguments(volume, used, provenance, Kind.PM),
-        pixel_array=findings.probability[used.start : used.stop],
+        pixel_array=findings.probability,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_probability(findings)],
         voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
@@ -44,16 +43,10 @@ def make_parametric_map(volume: MRVolume, findings: Findings, provenance: Proven
     return made
 
 
-def mapped_slices(findings: Findings) -> range:
-    """From the first to the last slice that the segmenter saw; empty when it saw none."""
-    seen = np.flatnonzero(findings.segmented)
-    return range(int(seen[0]), int(seen[-1]) + 1) if seen.size else range(0)
-
-
 def _order_frames(made: Dataset, volume: MRVolume) -> None:
     """Store the frames in the order of the volume's slices.
 
-    highdicom stores them the other way round, and dcmqi puts them into a volume in the order of the file.
+    highdicom stores them the other way round; dcmqi and OHIF put them into a volume in the order of the file.
     """
     groups = list(made.PerFrameFunctionalGroupsSequence)
     place = {(f.sop_instance_uid, f.frame_number): index for index, f in enumerate(volume.frames)}

@@ -138,6 +138,19 @@ def test_the_detector_reports_its_highest_certainty_on_its_slice(report, case):
     assert number(positive) == (float(case.findings.slice_positive.sum()), "{slices}")
 
 
+def test_the_detectors_group_names_each_slice_that_it_called_positive(report, case, tmp_path):
+    called = np.flatnonzero(case.findings.slice_positive)
+    assert 0 < len(called) < len(case.volume.frames)
+    assert named_by_the_detector(report) == [case.volume.frames[i].sop_instance_uid for i in called]
+    without = read(run(negative(case), tmp_path), Kind.SR)
+    assert named_by_the_detector(without) == [case.volume.frames[0].sop_instance_uid]
+
+
+def named_by_the_detector(report):
+    images = (item for item in groups_of(report)[-1].ContentSequence if item.ValueType == "IMAGE")
+    return [image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images]
+
+
 def test_the_exam_with_findings_says_so_with_limitations_and_research_use(report):
     outcome, tumour, comments = evaluation(report)
     assert (outcome, tumour) == ("111242", "52101004")
