@@ -52,7 +52,7 @@ docs-serve: $(UV) ## the same on 127.0.0.1:8000, made anew at each change
 	@$(SYNC) --only-group docs
 	@$(MKDOCS) serve --strict
 
-torture: $(UV) ## kill -9 a working node N times, then hold archives against senders (N=200; ARGS="--seed 1")
+torture: $(UV) ## kill -9 a working node N times, then hold archives against senders (N=200; ARGS="--forked --seed 1", see --help)
 	@$(SYNC) --extra train
 	@sh tests/install_peers.sh
 	@nice $(BIN)/python -m tests.torture --kills $(N) $(ARGS)

@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,23 +141,44 @@ def soak(folder: Path, seconds: float, every_s: float) -> list[str]:
 
 
 def _figures(pid: int, var: Path, counts: Counts) -> list[Figure]:
-    def status(key: str) -> float:
-        text = Path(f"/proc/{pid}/status").read_text()
-        return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{key}:")))
+    def memory(process: Path) -> float:
+        """Its own, and its part of what it shares; in MB."""
+        lines = (process / "smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
 
     def database(name: str) -> float:
         return sum(path.stat().st_size for path in var.glob(f"{name}.sqlite*")) / 1e6
 
     return [
-        Figure("memory", "MB", lambda: status("VmRSS") / 1e3, part=0.05, always=5),
-        Figure("threads", "", lambda: status("Threads"), part=0, always=2),
-        Figure("descriptors", "", lambda: len(os.listdir(f"/proc/{pid}/fd")), part=0.1, always=3),  # noqa: PTH208
+        Figure("processes", "", lambda: len(_family(pid)), part=0, always=1),
+        Figure("memory", "MB", lambda: _sum(memory, pid), part=0.05, always=5),
+        Figure("threads", "", lambda: _sum(lambda p: len([*p.glob("task/*")]), pid), part=0, always=2),
+        Figure("descriptors", "", lambda: _sum(lambda p: len([*p.glob("fd/*")]), pid), part=0.1, always=3),
         Figure("workflows", "MB", lambda: database("workflows"), part=0.25, always=2),
         # Entries stay, so it grows with the series
         Figure("book", "kB/series", lambda: 1e3 * database("ledger") / max(1, counts.results), 0.25, 2),
         Figure("spool", "MB", lambda: _bytes(var / "spool", ("deleted",)) / 1e6, part=0.5, always=5),
         Figure("results", "MB", lambda: _bytes(var / "results", ("deleted",)) / 1e6, part=0.5, always=5),
     ]
+
+
+def _family(pid: int) -> list[Path]:
+    """Folders in ``/proc`` of a process and of those that it started."""
+    found = [Path(f"/proc/{pid}")]
+    for each in found:
+        with suppress(OSError):
+            for children in each.glob("task/*/children"):
+                found += [Path(f"/proc/{child}") for child in children.read_text().split()]
+    return found
+
+
+def _sum(measure: Callable[[Path], float], pid: int) -> float:
+    """Sum up over a node's processes, without those that end meanwhile."""
+    found = 0.0
+    for each in _family(pid):
+        with suppress(OSError):
+            found += measure(each)
+    return found
 
 
 def _sample(

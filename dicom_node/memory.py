@@ -12,13 +12,16 @@ import os
 
 ARENAS = 2
 ALONE_BYTES = 1 << 20  # of a block that is mapped, and given back, by itself
-# mallopt(3)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_OPTIONS = {_ARENA_MAX: ARENAS, _MMAP_THRESHOLD: ALONE_BYTES, _TRIM_THRESHOLD: 2 * ALONE_BYTES}
+# mallopt(3): in the environment, in a call, and its value
+_OPTIONS = (
+    ("MALLOC_ARENA_MAX", -8, ARENAS),
+    ("MALLOC_MMAP_THRESHOLD_", -3, ALONE_BYTES),
+    ("MALLOC_TRIM_THRESHOLD_", -1, 2 * ALONE_BYTES),
+)
 
 
 def give_back_early() -> bool:
-    """Tell glibc so; to be called before there are threads.
+    """Tell glibc so, here and in processes that are made later; to be called before there are threads.
 
     Returns
     -------
@@ -27,4 +30,7 @@ def give_back_early() -> bool:
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(option, value) for option, value in _OPTIONS.items())
+    if mallopt is None:
+        return False
+    os.environ.update({name: str(value) for name, _, value in _OPTIONS})
+    return all(mallopt(option, value) for _, option, value in _OPTIONS)

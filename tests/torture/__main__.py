@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.torture.campaign import Life, Options, Outcome, run
+from tests.torture.moments import MOMENTS
 
 LIMIT_S = 5.0  # from the start of a process until open work is taken up
 
@@ -28,8 +29,12 @@ def main() -> int:
     )
     parser.add_argument("--shipped", action="store_true", help="with the shipped bundle and whole heads")
     parser.add_argument("--orthanc", action="store_true", help="Orthanc as a third destination")
+    parser.add_argument("--only", metavar="WORDS", help="aim every kill at the moments that are called so")
     parser.add_argument("--forked", action="store_true", help="most nodes without the time for imports")
     arguments = parser.parse_args()
+    moments = [moment for moment in MOMENTS if (arguments.only or "") in moment.name]
+    if not moments:
+        parser.error(f"--only {arguments.only}: the moments are {', '.join(m.name for m in MOMENTS)}")
     data = Path(os.environ["DICOM_NODE_DATA"]) if "DICOM_NODE_DATA" in os.environ else None
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
     options = Options(
@@ -41,6 +46,8 @@ def main() -> int:
         shipped=arguments.shipped,
         data=data,
         with_orthanc=arguments.orthanc,
+        moments=moments,
+        aimed=1.0 if arguments.only else Options.aimed,
         forked=arguments.forked,
     )
     say(f"seed {seed}, {options.folder}, real images: {data or 'none (DICOM_NODE_DATA)'}")

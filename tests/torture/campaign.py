@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -35,6 +36,7 @@ from tests.torture.sender import Senders
 SHIPPED = Path(__file__).parents[2] / "models" / "flair-glioma"
 AT_RANDOM, AT_START = "at random, under way", "at random, at start"
 _BACKLOG = 4  # series without a result
+_AFTERLIFE_S = 5.0  # at most, of a node that lost a process that received for it
 _START_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 900.0
 
@@ -230,6 +232,7 @@ class _Campaign:
     def _live(self, aim: Moment | str) -> Life:
         """Start the node and see it killed."""
         chance, command = self._chance, []
+        afterlife_s = chance.uniform(0, _AFTERLIFE_S)
         limit_s = max(self._options.wait_s, self._usual_start_s())
         if isinstance(aim, Moment):
             within_s = chance.uniform(0, aim.within_ms) / 1000
@@ -244,9 +247,14 @@ class _Campaign:
         anew = not self._options.forked or len(self._lives) % 10 == 9
         process = self._start(anew, *command)
         listened_s: float | None = None
+        ends_s = math.inf
         try:
             while process.poll() is None:
                 lived_s = time.monotonic() - start
+                if ends_s == math.inf and self._mark.exists():
+                    ends_s = lived_s + afterlife_s
+                if lived_s > ends_s:
+                    break
                 if listened_s is None and listens(self._port):
                     listened_s = lived_s
                 # Counted from when it listens: a busy machine starts it slowly

@@ -1,7 +1,8 @@
-"""Moments at which a node is to die, and how they are met within its process.
+"""Moments at which a node is to die, and how they are met within its processes.
 
 A moment is a call of one function: of the program, or of the system for one kind of file. System calls
-are preferred, as they stay what they are when the program is written anew.
+are preferred, as they stay what they are when the program is written anew. A node has processes that
+receive for it: it dies at a moment in one of them, or only that one does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -27,9 +29,10 @@ class Moment:
     name : in words
     calls : the functions, as ``module:name`` or ``module:Class.name``
     when : before the call, after it, or some milliseconds within
-    of : what the name of the file must be like that the call is about; empty: any call
+    of : what the path of the file must be like that the call is about; empty: any call
     most : it is one of the first so many calls
     within_ms : the longest time within the call
+    alone : only a process that receives dies, not the node
     """
 
     name: str
@@ -38,9 +41,15 @@ class Moment:
     of: str = ""
     most: int = 1
     within_ms: float = 40.0
+    alone: bool = False
+
+    @property
+    def is_of_receiving(self) -> bool:
+        """Whether it may be met in a process that receives."""
+        return self.of == _SPOOLED
 
 
-_SPOOLED = "incoming/*.part"
+_SPOOLED = "*/incoming/*.part"
 _FLUSH, _WRITE = ("os:fdatasync", "os:fsync"), ("os:write", "os:writev", "os:pwrite")
 _JOB, _STATIONS = "dicom_node.workflow.series_job:SeriesJob", "dicom_node.workflow.stations"
 _SEND = ("pynetdicom.association:Association.send_c_store",)
@@ -49,8 +58,11 @@ _COMMITMENTS = "dicom_node.workflow.commitments"
 MOMENTS = (
     Moment("during C-STORE", _WRITE, "before", _SPOOLED, most=15),
     Moment("image whole, not flushed", _FLUSH, "before", _SPOOLED, most=8),
-    Moment("between fsync and rename", _FLUSH, "after", _SPOOLED, most=8),
-    Moment("image renamed, not acknowledged", ("os:rename",), "after", _SPOOLED, most=8),
+    Moment("image flushed, not named", _FLUSH, "after", _SPOOLED, most=8),
+    Moment("image named, part not removed", ("os:link",), "after", _SPOOLED, most=8),
+    Moment("image named, not acknowledged", ("os:rename", "os:unlink"), "after", _SPOOLED, most=8),
+    Moment("receiver alone, image not named", _FLUSH, "after", _SPOOLED, most=8, alone=True),
+    Moment("receiver alone, image not told", ("os:unlink",), "after", _SPOOLED, most=8, alone=True),
     Moment("before the series is in the book", (f"{_JOB}.enqueue",), "before", most=2),
     Moment("in the book, before its workflow", (f"{_JOB}.begin",), "before", most=2),
     Moment("workflow enqueued", (f"{_JOB}.begin",), "after", most=2),
@@ -76,17 +88,20 @@ def moment_named(name: str) -> Moment:
     return next(moment for moment in MOMENTS if moment.name == name)
 
 
-def arm(moment: Moment, number: int, within_s: float, mark: Path) -> None:
+def arm(moment: Moment, number: int, within_s: float, mark: Path, node: int | None = None) -> None:
     """Let this process die at a call of the moment's functions, the ``number``-th one that counts.
 
     Parameters
     ----------
     mark : an empty file is made there just before
+    node : process that dies first, if it is another
     """
     meets = _Meets(number)
 
     def die() -> None:
         os.close(os.open(mark, os.O_CREAT))
+        if node is not None:
+            os.kill(node, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def die_soon() -> None:
@@ -138,7 +153,7 @@ def _is_about(args: Sequence[Any], pattern: str) -> bool:
         file = Path(f"/proc/self/fd/{args[0]}").readlink() if isinstance(args[0], int) else Path(args[0])
     except OSError:
         return False
-    return file.match(pattern)
+    return fnmatch(str(file), pattern)
 
 
 def target_of(call: str) -> tuple[Any, str]:

@@ -1,7 +1,8 @@
 """``dicom-node serve``, which tells when it takes up work and dies at a moment when it is told to.
 
 ``python -m tests.torture.node CONFIGURATION [MARK MOMENT NUMBER WITHIN_S]``, or forked from a process
-that has imported everything, which takes a tenth of the time.
+that has imported everything, which takes a tenth of the time. Its processes that receive are those of
+`receiver`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from dbos import DBOS
 
 import dicom_node.node  # noqa: F401 - all modules, before a moment is armed in them
 from dicom_node.cli import app
+from dicom_node.receive import processes
 from dicom_node.workflow.engine import DurableEngine
+from tests.torture import receiver
 from tests.torture.moments import arm, moment_named
 
 log = structlog.get_logger()
@@ -54,7 +57,12 @@ def serve(configuration: str, *when: str) -> None:
     tell_of_recovery()
     if when:
         mark, name, number, within_s = when
-        arm(moment_named(name), int(number), float(within_s), Path(mark))
+        moment = moment_named(name)
+        if not moment.alone:
+            arm(moment, int(number), float(within_s), Path(mark))
+        if moment.is_of_receiving:
+            processes.MODULE = receiver.__name__
+            os.environ[receiver.WHEN] = "\n".join([*when, str(os.getpid())])
     app(["serve", "--config", configuration])
 
 

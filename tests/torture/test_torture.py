@@ -21,14 +21,15 @@ from tests.torture.campaign import Options, Outcome, run
 from tests.torture.moments import MOMENTS, moment_named, target_of
 
 SOME = [
-    "between fsync and rename",
+    "image flushed, not named",
+    "receiver alone, image not told",
     "in the book, before its workflow",
     "while the SEG is written",
     "between two sends",
     "commitment asked",
 ]
 
-# A busy machine starts a node in half a minute, and this starts seven
+# A busy machine starts a node in half a minute, and this starts eight
 pytestmark = [pytest.mark.slow, pytest.mark.peer, pytest.mark.timeout(900)]
 
 
