@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import sqlalchemy as sa
 from pydicom import Dataset
 from pydicom.uid import (
     Comprehensive3DSRStorage,
@@ -29,6 +30,7 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 
 from dicom_node.errors import DeliveryRefused
+from dicom_node.results.report_after import Reference
 from dicom_node.results.result_set import Kind, ResultSet
 from dicom_node.settings import AnyDestination, Destination, WebDestination
 from dicom_node.workflow.acceptance import Acceptance
@@ -36,6 +38,7 @@ from dicom_node.workflow.database import Database
 from dicom_node.workflow.parcel import pack, send
 from tests.peers.archives import dangling, deliver
 from tests.results.result_cases import Case, make_case, negative, run
+from tests.support.postgres import PASSWORD, postgres
 from tests.support.running import free_port
 from tests.support.web_peer import Request, WebPeer, answer, stored
 
@@ -276,3 +279,24 @@ def test_a_form_that_was_written_for_an_archive_stays_as_it_is(
         written = sent.stat().st_mtime_ns
         assert carry(second, to, memory)[-1] == sent
     assert sent.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_several_nodes_remember_together_in_postgresql() -> None:
+    to = Destination(name="a", ae_title="A", host="h", port=1)
+    with postgres() as server:
+        url = sa.make_url(server.url).set(drivername="postgresql+psycopg", password=PASSWORD)
+        databases = [Database.on_server(url) for _ in range(2)]
+        one, other = map(Acceptance, databases)
+        for _ in range(2):
+            one.note_refusal(to, SEG)
+        assert other.refused_by(to) == {SEG}
+        other.forget_refusals(to)
+        assert one.refused_by(to) == set()
+        one.note_stored("a", "1.2.1", Reference(SR, "1.2.1.1"))
+        assert other.predecessor_of("a", "1.2.2", "1.2.1") == Reference(SR, "1.2.1.1")
+        one.note_stored("a", "1.2.1", Reference(SR, "1.2.1.2"))  # what is decided stays
+        assert one.predecessor_of("a", "1.2.2", "1.2.1") == Reference(SR, "1.2.1.1")
+        assert one.predecessor_of("a", "1.2.3", "1.2.0") is None
+        for each in databases:
+            each.close()

@@ -3,15 +3,16 @@
 Covered: a SEG is drawn where the lesion is, in an axial and in an oblique series; the report opens
 with volume and axes at the outline of the lesion, each name once, and with labels that are whole; the
 report of a failed analysis says why; the picture and the cards of a negative and of a failed result are
-shown as they were made; nothing is written as an error to the browser's console.
-Not covered: other viewers, 3D rendering, hydrating a report into editable measurements, and the optional
-outputs: OHIF shows no Key Object Selection.
+shown as they were made; a Parametric Map is laid over the right slice, in both series; nothing is written
+as an error to the browser's console.
+Not covered: other viewers, 3D rendering, hydrating a report into editable measurements, and Key Object
+Selection, of which OHIF shows nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,12 +21,13 @@ import pytest
 
 from dicom_node.phantom.mr_series import mr_series, write_series
 from dicom_node.phantom.scan import scan_phantom
+from dicom_node.results.result_set import Kind
 from dicom_node.settings import Analysis, Match, Pipeline, Settings
 from dicom_node.workflow.defaults import default_settings
 from dicom_node.workflow.folder import Analysed, analyse_folder
 from dicom_node.workflow.stations import Stations
 from tests.series.test_geometry import ORIENTATIONS
-from tests.support.spot import Spot, affine_of, image_spot
+from tests.support.spot import HEAD, Spot, affine_of, image_spot
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 from tests.viewer.browser import Picture, Viewer, chromium, red, viewer
@@ -61,17 +63,35 @@ def oblique() -> np.ndarray:
     return affine_of(tuple(row), tuple(column - row * (row @ column) / (row @ row)))
 
 
-def spot_settings(models: Path, folder: Path) -> Settings:
-    pipeline = Pipeline(name="flair", bundle="spot", match=Match(contrasts=("FLAIR",)))
+def doubly_oblique() -> np.ndarray:
+    """No cosine is near 0: OHIF lays no map over a series whose cosines it rounds."""
+    row, near = np.array([0.92, 0.36, 0.16]), np.array([-0.35, 0.93, 0.2])
+    return affine_of(tuple(row), tuple(near - row * (row @ near) / (row @ row)))
+
+
+def spot_settings(models: Path, folder: Path, outputs: tuple[Kind, ...]) -> Settings:
+    match = Match(contrasts=("FLAIR",))
+    pipeline = Pipeline(name="flair", bundle="spot", match=match, outputs=outputs)
     return Settings(folder=folder, analysis=Analysis(models=models, device="cpu"), pipelines=(pipeline,))
+
+
+def numbered(voxels: np.ndarray) -> np.ndarray:
+    """Slices with a mark in a corner that tells each from the others."""
+    marked = voxels.copy()
+    for index, slice_ in enumerate(marked):
+        slice_[4 + 7 * index : 9 + 7 * index, 2:8] = HEAD
+    return marked
 
 
 @pytest.fixture(scope="module")
 def studies(spot_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Study]:
     """The series and their results below one folder, and what is in them."""
     root = tmp_path_factory.mktemp("studies")
-    seer = Stations(spot_settings(spot_models, root / "var"))
+    seer = Stations(spot_settings(spot_models, root / "var", (Kind.SEG, Kind.SC, Kind.SR)))
+    mapper = Stations(spot_settings(spot_models, root / "var", (Kind.PM, Kind.SR)))
     spots = {"axial": image_spot(), "oblique": image_spot(oblique())}
+    mapped = {"axial map": spots["axial"], "oblique map": image_spot(doubly_oblique())}
+    spots |= {name: replace(s, voxels=numbered(s.voxels)) for name, s in mapped.items()}
     series = {name: mr_series(s.voxels, s.affine, seed=name) for name, s in spots.items()}
     series["failed"] = mr_series(spots["axial"].voxels, spots["axial"].affine, seed="failed")
     del series["failed"][5]
@@ -80,6 +100,8 @@ def studies(spot_models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     for name, datasets in series.items():
         write_series(datasets, root / name / "series")
         stations = Stations(default_settings()) if name == "negative" else seer
+        if name.endswith("map"):
+            stations = mapper
         one: Analysed
         (one,) = analyse_folder(stations, root / name / "series", root / name / "result")
         assert one.worked is not None, one.detail
@@ -142,6 +164,36 @@ def test_the_seg_is_drawn_where_the_lesion_is_and_on_no_other_slice(name: str, h
     assert beside > 0
     hospital.viewer.scroll_to_instance(beside)
     assert not red(hospital.viewer.settled()).any()
+
+
+@pytest.mark.parametrize("name", ["axial map", "oblique map"])
+def test_the_map_is_laid_over_the_slice_that_it_is_of(name: str, hospital: Hospital) -> None:
+    study = hospital.open(name)
+    assert study.spot is not None
+    assert hospital.viewer.modalities() == ["MR", "PMAP", "SR"]
+    hospital.viewer.open_series("PMAP")
+    hospital.viewer.wait_for_colour()
+    for number in (6, 7):
+        hospital.viewer.scroll_to_instance(number)
+        viewport = hospital.viewer.settled()
+        # OHIF 3.13 numbers the slices of a volume from the other end
+        slice_ = slice_shown(study.spot, viewport)
+        masks = [expected_mask(study.spot, s, viewport) for s in (slice_, 11 - slice_)]
+        right, reversed_ = (dice(warm(viewport), mask) for mask in masks)
+        assert right > max(0.8, reversed_ + 0.05)
+
+
+def warm(viewport: Picture) -> np.ndarray:
+    """Where the map is red to yellow; OHIF's own signs are blue."""
+    return viewport[..., 0].astype(int) - viewport[..., 2] > 40
+
+
+def slice_shown(spot: Spot, viewport: Picture) -> int:
+    """Find the slice by its mark."""
+    grey = viewport.mean(axis=2)
+    marked = [fitted((v == HEAD).astype(np.float32), viewport) > 0.5 for v in spot.voxels]
+    corner = fitted(np.pad(np.ones((96, 8), np.float32), ((0, 0), (0, 72))), viewport) > 0.5
+    return int(np.argmax([grey[mark & corner].mean() - grey[~mark & corner].mean() for mark in marked]))
 
 
 @pytest.mark.parametrize("name", ["axial", "oblique"])
