@@ -24,6 +24,8 @@ from pydicom import Dataset
 
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import scan_phantom
+from dicom_node.results.result_set import Kind
+from dicom_node.settings import Settings
 from dicom_node.workflow.defaults import default_settings
 from dicom_node.workflow.folder import Analysed, analyse_folder
 from dicom_node.workflow.stations import Stations
@@ -60,6 +62,13 @@ def series_to_show(patients: int) -> Iterator[tuple[str, list[Dataset]]]:
             yield patient, lgg_series(data, patient).datasets
     else:
         print("no patients: DICOM_NODE_DATA does not name a folder with lgg_flair")
+
+
+def with_maps(settings: Settings) -> Settings:
+    """Let every pipeline make a Parametric Map, too."""
+    outputs = (Kind.SEG, Kind.PM, Kind.SC, Kind.SR)
+    pipelines = tuple(each.model_copy(update={"outputs": outputs}) for each in settings.pipelines)
+    return settings.model_copy(update={"pipelines": pipelines})
 
 
 def analyse(stations: Stations, name: str, datasets: list[Dataset], out: Path, scratch: Path) -> Case:
@@ -126,7 +135,7 @@ def main() -> None:
     out: Path = arguments.out
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    stations = Stations(default_settings())
+    stations = Stations(with_maps(default_settings()))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         cases = [
