@@ -82,16 +82,19 @@ def analyse(stations: Stations, name: str, datasets: list[Dataset], out: Path, s
 
 def photograph(tab: Viewer, case: Case, folder: Path) -> None:
     """Save what OHIF shows of each result."""
+    findings = case.one.worked.findings if case.one.worked else None
     tab.open_study(case.study_uid)
     for modality in tab.modalities():
         if modality == "MR":
             continue
         tab.open_series(modality)
-        if modality == "SR" and case.one.worked is not None and case.one.worked.findings is not None:
+        if modality == "SR" and findings:
             tab.wait_for_text("Certainty of Finding")
+        if modality == "PMAP" and findings and findings.lesions:
+            tab.wait_for_colour()
         tab.settled(quiet_s=LOADED_S)
-        if modality == "SEG" and case.one.worked is not None and case.one.worked.findings is not None:
-            tab.scroll_to_instance(case.one.worked.findings.key_slice + 1)
+        if modality == "SEG" and findings:
+            tab.scroll_to_instance(findings.key_slice + 1)
         tab.save(folder / f"ohif-{modality.lower()}.png")
     for problem in tab.problems:
         print(f"{case.name}: in the browser: {problem}")
