@@ -130,7 +130,12 @@ NOTICE = "RESEARCH USE ONLY"
 
 Files = Annotated[list[UploadFile], File(description="PNG, JPEG, DICOM, or zip files of them")]
 BundleName = Annotated[str, Form(description="an installed bundle; empty: what fits")]
+_text = {"text/plain": {"schema": {"type": "string"}}}
 _refusals: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "the form is damaged"},
+    403: {"content": _text, "description": "the request comes from another site, or by another name"},
+    411: {"content": _text, "description": "the length of the body is not sent with it"},
+    413: {"content": _text, "description": "the body is larger than may be"},
     409: {"model": Refusal, "description": "there is nothing of that kind to give"},
     422: {"model": Refusal, "description": "the files or the bundle cannot be used"},
     503: {"model": Refusal, "description": "the node has too much to do; try again"},

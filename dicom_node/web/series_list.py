@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
+from pydantic import Field
 
 from dicom_node.web.access.needs import needs
 from dicom_node.web.access.roles import Role
@@ -21,6 +22,9 @@ from dicom_node.workflow.worked import Outcome
 
 PAGE = 50
 _TEXT = 100  # longer searches are cut
+
+Number = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""Of a job in the book."""
 
 router = APIRouter(include_in_schema=False)
 _patients = Patients()
@@ -46,7 +50,7 @@ class Arriving:
 
 @router.get("/series")
 @needs(Role.VIEWER)
-def series(request: Request, node: View, group: Group = Group.ALL, before: int | None = None) -> Response:
+def series(request: Request, node: View, group: Group = Group.ALL, before: Number | None = None) -> Response:
     """Show the list."""
     return _answer(request, node, "series.html", Wanted(group), before)
 
@@ -58,14 +62,14 @@ def search(
     request: Request,
     node: View,
     group: Annotated[Group, Form()] = Group.ALL,
-    outcome: Annotated[str, Form()] = "",
+    outcome: Annotated[Outcome | None, Form()] = None,
     pipeline: Annotated[str, Form()] = "",
     text: Annotated[str, Form()] = "",
-    before: Annotated[int | None, Form()] = None,
-    after: Annotated[int | None, Form()] = None,
+    before: Annotated[Number | None, Form()] = None,
+    after: Annotated[Number | None, Form()] = None,
 ) -> Response:
     """Show what is searched for: a page, or for a script its rows alone."""
-    wanted = Wanted(group, text[:_TEXT].strip(), pipeline, Outcome(outcome) if outcome else None)
+    wanted = Wanted(group, text[:_TEXT].strip(), pipeline, outcome)
     part = request.headers.get("x-part") == "rows"
     return _answer(request, node, "series_rows.html" if part else "series.html", wanted, before, after)
 

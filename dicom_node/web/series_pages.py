@@ -19,7 +19,7 @@ from dicom_node.web.models import bundles_for
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pages import page
 from dicom_node.web.pictures import Layer
-from dicom_node.web.series_list import patient_of, row_of
+from dicom_node.web.series_list import Number, patient_of, row_of
 from dicom_node.web.shelf import Shelf
 from dicom_node.web.shown import Shown
 from dicom_node.web.slices import anatomy_of, facts_of, overlay_of, pair_of
@@ -63,7 +63,7 @@ def _written_at(folder: Path | None) -> int:
 
 @router.get("")
 @needs(Role.VIEWER)
-def one_series(request: Request, node: View, number: int) -> Response:
+def one_series(request: Request, node: View, number: Number) -> Response:
     """Show one version of one series."""
     entry = _entry(node, number)
     paths = _images(node, entry)
@@ -98,7 +98,7 @@ def one_series(request: Request, node: View, number: int) -> Response:
 
 @router.get("/told")
 @needs(Role.VIEWER)
-def told(request: Request, node: View, number: int) -> Response:
+def told(request: Request, node: View, number: Number) -> Response:
     """Show what changes while a series is under way; a part of the page."""
     entry = _entry(node, number)
     paths = _images(node, entry)
@@ -133,7 +133,7 @@ def _allowed(entry: Entry, has_images: bool) -> dict[str, Any]:
 
 @router.post("/{order}")
 @needs(Role.OPERATOR)
-def order(node: View, number: int, order: str, bundle: Annotated[str, Form()] = "") -> Response:
+def order(node: View, number: Number, order: str, bundle: Annotated[str, Form()] = "") -> Response:
     """Take an operator's order; the node takes it up within a second or two."""
     entry = _entry(node, number)
     name, spool_look = str(number), partial(look, node.spool)
@@ -160,7 +160,7 @@ def order(node: View, number: int, order: str, bundle: Annotated[str, Form()] = 
 def slice_(
     request: Request,
     node: View,
-    number: int,
+    number: Number,
     index: int,
     centre: float | None = None,
     width: float | None = None,
@@ -171,14 +171,14 @@ def slice_(
 
 @router.get("/slice/{index}/{layer}")
 @needs(Role.VIEWER)
-def layer(request: Request, node: View, number: int, index: int, layer: Layer) -> Response:
+def layer(request: Request, node: View, number: Number, index: int, layer: Layer) -> Response:
     """Give the picture of what lies over a slice."""
     return overlay_of(_shown(request, node, _entry(node, number)), index, layer)
 
 
 @router.get("/picture/{index}")
 @needs(Role.VIEWER)
-def picture(request: Request, node: View, number: int, index: int) -> Response:
+def picture(request: Request, node: View, number: Number, index: int) -> Response:
     """Give a slice beside the same under its heatmap."""
     shown = _shown(request, node, _entry(node, number))
     return pair_of(shown, index, f"series-{number}-slice-{index + 1}.png")
@@ -186,7 +186,7 @@ def picture(request: Request, node: View, number: int, index: int) -> Response:
 
 @router.get("/file/{kind}")
 @needs(Role.VIEWER)
-def file(node: View, number: int, kind: Kind) -> Response:
+def file(node: View, number: Number, kind: Kind) -> Response:
     """Give an object of the result, as it was sent."""
     entry = _entry(node, number)
     path = Path(entry.folder or "") / f"{kind}.dcm"

@@ -83,7 +83,7 @@ class Limit:
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        if "transfer-encoding" in headers and not length:
+        if "transfer-encoding" in headers:  # it counts for more than a length that is sent with it
             return PlainTextResponse("send the length of the body with it\n", 411)
         if length and (not length.isdecimal() or int(length) > self._maximum_bytes):
             return PlainTextResponse(f"at most {self._maximum_bytes >> 20} MB at once\n", 413)

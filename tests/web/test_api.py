@@ -266,3 +266,19 @@ def test_destinations_are_asked(site: Site) -> None:
     assert "answers" in httpx.post(f"{site.url}/node/echo/archive", timeout=TIMEOUT_S).text
     assert "bad" in httpx.post(f"{site.url}/node/echo/down", timeout=TIMEOUT_S).text
     assert httpx.post(f"{site.url}/node/echo/nobody", timeout=TIMEOUT_S).status_code == 404
+
+
+def test_a_body_of_unknown_length_is_refused_whatever_length_is_sent_with_it(site: Site) -> None:
+    for headers in ({}, {"content-length": "5"}):
+        chunks = iter([b"--b\r\n"])
+        answer = httpx.post(
+            f"{site.url}/api/v1/detect",
+            content=chunks,
+            headers={
+                "content-type": "multipart/form-data; boundary=b",
+                "transfer-encoding": "chunked",
+                **headers,
+            },
+            timeout=TIMEOUT_S,
+        )
+        assert answer.status_code == 411
