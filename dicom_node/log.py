@@ -8,6 +8,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import structlog
@@ -22,6 +26,11 @@ _LIBRARIES = {
     "dbos": logging.WARNING,
     "uvicorn": logging.WARNING,
 }
+
+KEPT_LINES = 100  # of one series
+KEPT_SERIES = 500
+_LONGEST = 500  # characters of a line
+_NOT_SAID = ("event", "level", "timestamp", "series", "series_id")
 
 
 class _WhereOnly(logging.Handler):
@@ -58,6 +67,7 @@ def configure_logging(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             exception_without_text,
+            _remember,
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -73,6 +83,52 @@ def configure_logging(
 def series_id(series_instance_uid: str) -> str:
     """Short name of a series in every line that is about it, from the first image to the last delivery."""
     return hashlib.blake2s(series_instance_uid.encode(), digest_size=4).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was logged of a series: as in the log, and like it without patient data."""
+
+    at: datetime
+    level: str
+    text: str
+
+
+class _Recent:
+    """The latest lines of the series that were spoken of last, since this process began."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[str, deque[Line]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, series: str, line: Line) -> None:
+        with self._lock:
+            self._lines.setdefault(series, deque(maxlen=KEPT_LINES)).append(line)
+            self._lines.move_to_end(series)
+            while len(self._lines) > KEPT_SERIES:
+                self._lines.popitem(last=False)
+
+    def of(self, series: str) -> tuple[Line, ...]:
+        with self._lock:
+            return tuple(self._lines.get(series, ()))
+
+
+_recent = _Recent()
+
+
+def lines_of(series_instance_uid: str) -> tuple[Line, ...]:
+    """Give the latest lines about a series, the first one first: as many as `KEPT_LINES`."""
+    return _recent.of(series_id(series_instance_uid))
+
+
+def _remember(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep a line about a series at hand."""
+    if series := event.get("series_id"):
+        said = (f"{name}={value}" for name, value in event.items() if name not in _NOT_SAID)
+        text = " ".join((str(event.get("event", "")), *said))[:_LONGEST]
+        line = Line(datetime.fromisoformat(str(event["timestamp"])), str(event.get("level", "")), text)
+        _recent.add(str(series), line)
+    return event
 
 
 def _with_series_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

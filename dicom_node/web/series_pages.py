@@ -11,6 +11,7 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from dicom_node.errors import ConfigurationError, SeriesRefused
+from dicom_node.log import lines_of, series_id
 from dicom_node.receive.completion import look
 from dicom_node.results.result_set import Kind
 from dicom_node.web.access.needs import needs
@@ -112,7 +113,12 @@ def told(request: Request, node: View, number: Number) -> Response:
 
 def _told(node: NodeView, entry: Entry, paths: Sequence[Path], summary: dict[str, Any]) -> dict[str, Any]:
     happened = node.ledger.history(entry.job_id)
-    return {"happened": happened, "stations": list(stations_of(entry, happened, paths, summary))}
+    return {
+        "happened": happened,
+        "stations": list(stations_of(entry, happened, paths, summary)),
+        "lines": lines_of(entry.series_instance_uid),
+        "series_id": series_id(entry.series_instance_uid),
+    }
 
 
 def _allowed(entry: Entry, has_images: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicom_node.log import series_id
 from dicom_node.workflow.entry import State
 from tests.support.running import wait_for
 from tests.web.site import PATIENT_NAME, Site
@@ -253,6 +254,19 @@ def test_names_of_patients_are_shown_but_not_logged(site: Site) -> None:
     log = (site.folder / "node.log").read_text()
     assert "Phantom" not in log
     assert "PHANTOM" not in log
+
+
+def test_a_series_shows_its_own_lines_of_the_log_and_those_alone(site: Site) -> None:
+    log = (site.folder / "node.log").read_text()
+    name = {kind: series_id(site.uid(kind)) for kind in ("found", "failed")}
+    page = get(site, f"/series/{site.entry('failed').number}").text
+    told = page.partition("What the log tells")[2].partition("</details>")[0]
+    assert name["failed"] in log
+    assert told.count("<li>") >= 2
+    assert "job=" in told
+    assert name["found"] not in told
+    assert site.uid("found") not in told
+    assert "Phantom" not in told
 
 
 def test_the_node_page_masks_what_is_secret(site: Site) -> None:
