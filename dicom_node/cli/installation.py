@@ -41,8 +41,10 @@ def check_config(
         from dicom_node.http_client import look_at_web
         from dicom_node.operate.notify import prove as prove_notifications
         from dicom_node.tls import look_at_all
+        from dicom_node.web.access.provider import prove as prove_provider
 
         prove_notifications(settings)
+        prove_provider(settings)
 
         for note in [*look_at_all(settings), *look_at_web(settings)]:
             out.print(f"{'WARNING: ' if note.is_warning else ''}{note.text}", markup=False)

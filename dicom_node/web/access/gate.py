@@ -5,6 +5,7 @@ Whoever has neither sees the login page and what watches the node, and nothing e
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from urllib.parse import parse_qs, urlencode
 
@@ -24,10 +25,12 @@ from dicom_node.web.pages import page
 
 OPEN = frozenset(("/login", "/login/provider", "/login/provider/answer", "/health", "/ready"))
 OPEN_BELOW = "/static/"
+_ASKED_OF_NOBODY = ("/health", "/ready")  # also while the database does not answer
 CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
 BY_ITSELF_HEADER = "x-by-itself"  # a page asks, not a person
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM = 1 << 16  # bytes
+_FORM_S = 30.0
 
 
 class Gate:
@@ -46,8 +49,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._desk is None:
-            set_visitor(scope, ON_THIS_MACHINE)
+        path = scope["path"]
+        if self._desk is None or path in _ASKED_OF_NOBODY or path.startswith(OPEN_BELOW):
+            set_visitor(scope, ON_THIS_MACHINE if self._desk is None else NOBODY)
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -57,12 +61,11 @@ class Gate:
         except NodeError as error:
             await _said(request, 503, str(error))(scope, receive, send)
             return
-        is_open = scope["path"] in OPEN or scope["path"].startswith(OPEN_BELOW)
         if isinstance(visitor, Refusal):
             answer: Response = _said(request, 429 if visitor.wait_s else 401, visitor.text)
             if visitor.wait_s:
                 answer.headers["retry-after"] = str(visitor.wait_s)
-        elif visitor is NOBODY and not is_open:
+        elif visitor is NOBODY and path not in OPEN:
             answer = _to_login(request, has_cookie=self._cookie in request.cookies)
         else:
             set_visitor(scope, visitor)
@@ -100,7 +103,11 @@ async def _look_at_form(
             return _said(request, 403, why), receive
         if int(request.headers.get("content-length", "0")) > _LONGEST_FORM:
             return _said(request, 413, f"a form has at most {_LONGEST_FORM} bytes"), receive
-        body = await request.body()
+        try:
+            async with asyncio.timeout(_FORM_S):
+                body = await request.body()
+        except TimeoutError:
+            return _said(request, 408, f"a form is here within {_FORM_S:.0f} s"), receive
         receive = _again(body, receive)
         given = parse_qs(body.decode("latin-1")).get(CSRF_FIELD, [""])[0]
     if visitor.session and not secrets.compare_digest(given.encode(), visitor.csrf.encode()):

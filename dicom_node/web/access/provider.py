@@ -23,7 +23,7 @@ from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
 from dicom_node.errors import ConfigurationError, PermanentError, TransientError
-from dicom_node.settings import OIDC
+from dicom_node.settings import OIDC, Settings
 from dicom_node.web.access.addresses import is_loopback
 from dicom_node.web.access.roles import GIVEN, Role
 
@@ -260,6 +260,12 @@ class Provider:
 
     def _secret(self) -> str | None:
         return self._settings.client_secret.read() if self._settings.client_secret else None
+
+
+def prove(settings: Settings) -> None:
+    """Prove the files and secrets that ``[web.oidc]`` names; ConfigurationError where one cannot be used."""
+    if settings.web.enabled and settings.web.oidc:
+        Provider(settings.web.oidc)
 
 
 def _context(settings: OIDC) -> ssl.SSLContext:
