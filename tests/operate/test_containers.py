@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from dicom_node.settings import Destination, Settings, load_settings
 
@@ -60,6 +61,15 @@ def test_all_that_the_image_copies_is_there_and_not_ignored() -> None:
         for source in sources:
             assert (ROOT / source).exists(), source
             assert any(fnmatch.fnmatch(source, pattern) for pattern in kept), source
+
+
+def test_the_compose_file_is_what_its_specification_has() -> None:
+    text = (COMPOSE / "compose.yaml").read_text()
+    read = PyCompose.from_yaml(text)
+    read.validate()
+    assert set(read.service_names()) == {"node", "postgres", "orthanc", "prometheus", "grafana"}
+    with pytest.raises(ValueError, match="reed_only"):
+        PyCompose.from_yaml(text.replace("read_only", "reed_only", 1))
 
 
 def test_all_that_the_compose_file_mounts_is_there(compose: dict) -> None:
