@@ -9,6 +9,8 @@ the reverse proxy and renewed certificates (test_access_serving), a real node wi
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 from dicom_node.errors import ConfigurationError
 from dicom_node.events import UserAuthenticated, UserLeft
 from dicom_node.settings import Settings, Web
+from dicom_node.web.access import gate
 from dicom_node.web.access.attempts import BY_ADDRESS, Attempts
 from dicom_node.web.access.desk import Desk
 from dicom_node.web.access.gate import OPEN
@@ -298,6 +301,19 @@ def test_a_login_must_be_a_small_form(gated: Gated) -> None:
     with gated.client() as client:
         assert client.post("/login", files={"name": b"x" * 100}).status_code == 403
         assert client.post("/login", data={"name": "x" * 70_000}).status_code == 413
+
+
+def test_a_form_that_does_not_come_is_not_waited_for(gated: Gated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_FORM_S", 0.5)
+    host, port = gated.url.removeprefix("https://").split(":")
+    assert isinstance(gated.trust, ssl.SSLContext)
+    with (
+        socket.create_connection((host, int(port)), timeout=60) as raw,
+        gated.trust.wrap_socket(raw, server_hostname=host) as client,
+    ):
+        head = f"POST /login HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n"
+        client.sendall(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\nname=".encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_token_is_known_by_its_digest_alone_and_ends_at_once(gated: Gated) -> None:
