@@ -142,9 +142,9 @@ def soak(folder: Path, seconds: float, every_s: float) -> list[str]:
 
 def _figures(pid: int, var: Path, counts: Counts) -> list[Figure]:
     def memory(process: Path) -> float:
-        """Its own, and its part of what it shares; in MB."""
+        """In MB; what is mapped from files is not its own, and is counted less the more programs use them."""
         lines = (process / "smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:")) / 1e3
 
     def database(name: str) -> float:
         return sum(path.stat().st_size for path in var.glob(f"{name}.sqlite*")) / 1e6
