@@ -15,6 +15,16 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder whose name is durable, and those above it that are missing."""
+    for path in (*reversed(folder.parents), folder):
+        if not path.exists():
+            path.mkdir(exist_ok=True)
+            hand_over(path)
+            flush_folder(path.parent)
+    flush_folder(folder.parent)  # who made it may not have come to that
+
+
 def hand_over(path: Path) -> None:
     """Give what root made to the owner of the folder that it is in: the node runs as another user."""
     if os.geteuid() == 0:

@@ -13,16 +13,16 @@ import threading
 from collections import deque
 from pathlib import Path
 
-from dicom_node.durable import flush_folder
+from dicom_node.durable import flush_folder, make_folder
 
 _BATCH = 64
 
 
 class PartNames:
-    """Hands out empty part files in a folder, each once."""
+    """Hands out empty part files in a folder, each once; makes the folder when the first is wanted."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._is_there = folder, folder.exists()
         self._ready: deque[Path] = deque()
         self._filling = threading.Lock()
 
@@ -34,6 +34,9 @@ class PartNames:
             return self._ready.popleft()
 
     def _fill(self) -> None:
+        if not self._is_there:
+            make_folder(self._folder)
+            self._is_there = True
         # No name of an earlier process, which may still hold an image
         prefix = secrets.token_hex(8)
         made = [self._folder / f"{prefix}-{number}.part" for number in range(_BATCH)]

@@ -36,7 +36,7 @@ from pathlib import Path
 
 import structlog
 
-from dicom_node.durable import flush_folder, hand_over
+from dicom_node.durable import flush_folder, hand_over, make_folder
 from dicom_node.errors import ConfigurationError, InstanceRefused, StorageExhausted
 from dicom_node.receive.header import Header, is_uid
 from dicom_node.receive.instance import Incoming
@@ -88,13 +88,9 @@ class Spool:
         self._low_told_at: float | None = None
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (self._incoming_of_all, self._incoming, self._series, self._deleted):
-            if not path.exists():
-                path.mkdir(parents=True, exist_ok=True)
-                hand_over(path)
-        for path in (folder, self._incoming_of_all, self._incoming.parent):
-            flush_folder(path)
+        for path in (self._incoming_of_all, self._series, self._deleted):
+            make_folder(path)
+        flush_folder(self._incoming_of_all)
         self._names = PartNames(self._incoming)
 
     def share(self) -> None:
@@ -106,7 +102,7 @@ class Spool:
             The file system cannot keep them from taking one name.
         """
         self._is_shared = True
-        probe, link = (self._incoming / f"probe-{os.getpid()}{end}" for end in ("", "-link"))
+        probe, link = (self._incoming_of_all / f"probe-{os.getpid()}{end}" for end in ("", "-link"))
         try:
             probe.touch()
             link.hardlink_to(probe)
@@ -125,7 +121,7 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether the file system has the free space that is to be left for others; says so if not."""
-        found = os.statvfs(self._incoming)
+        found = os.statvfs(self._incoming_of_all)
         free_bytes = found.f_bavail * found.f_frsize
         # Some file systems do not count files
         has_names = not found.f_files or found.f_favail >= _MINIMUM_FREE_FILES

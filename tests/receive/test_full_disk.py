@@ -84,7 +84,8 @@ def fill(disk: Path, leave_bytes: int) -> Path:
 
 
 def written(disk: Path) -> list[Path]:
-    return [path for path in (disk / "spool" / "incoming").iterdir() if path.stat().st_size]
+    found = (disk / "spool" / "incoming").rglob("*")
+    return [path for path in found if path.is_file() and path.stat().st_size]
 
 
 def test_a_full_disk_refuses_leaves_nothing_and_stores_what_still_fits(
@@ -143,7 +144,7 @@ def test_below_the_floor_associations_are_refused_for_now_and_it_is_said_loudly(
                     assert (kind, tuple(value[1:4])) == (ASSOCIATE_RJ, (2, 3, 1))
             assert running.store(uid(1), image(1, 64)) == Status.OUT_OF_RESOURCES
         said = capsys.readouterr().out
-        assert said.count("disk_low") == 1
+        assert 1 <= said.count("disk_low") <= Receive().process_count  # each process that receives, once
         line = next(line for line in said.splitlines() if "disk_low" in line)
         assert "error" in line
         assert "minimum_free_mb=4" in line
