@@ -18,7 +18,8 @@ ALL = [
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_of_the_node_says_why_and_what_to_do(kind: type[NodeError]) -> None:
-    error = kind("the reason")
+    arguments = ("1.2.3",) if kind is errors.ClassRefused else ()
+    error = kind("the reason", *arguments)
     assert is_transient(error) == issubclass(kind, TransientError)
     assert not (issubclass(kind, TransientError) and issubclass(kind, PermanentError))
     assert reason(error) == "the reason"

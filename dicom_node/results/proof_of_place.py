@@ -82,7 +82,7 @@ def prove_segments(segmentation: Dataset, volume: MRVolume, findings: Findings, 
 
 
 def prove_map(made: Dataset, volume: MRVolume, findings: Findings) -> None:
-    """Each frame holds the probabilities of its source slice, and lies where that slice lies.
+    """Each frame holds the probabilities of its source slice, and lies where it lies; none is missing.
 
     The centre of all probability is computed from the frames' functional groups and real world
     values, and held against the array and the volume's affine.
@@ -106,14 +106,14 @@ def prove_map(made: Dataset, volume: MRVolume, findings: Findings) -> None:
         seen.append(index)
         total += float(real.sum())
         moment += _moment_mm(real, groups, shared)
-    if not set(np.flatnonzero(findings.segmented).tolist()) <= set(seen):
-        raise ResultInvalid("pm: a slice that the segmenter saw is missing")
+    if seen != list(range(len(volume.frames))):
+        raise ResultInvalid("pm: its frames are not the slices of the source, each once and in their order")
     if total == 0.0:
         return
-    per_row = findings.probability[seen].sum(axis=2, dtype=np.float64)
-    per_column = findings.probability[seen].sum(axis=1, dtype=np.float64)
+    per_row = findings.probability.sum(axis=2, dtype=np.float64)
+    per_column = findings.probability.sum(axis=1, dtype=np.float64)
     indices = (
-        per_row.sum(axis=1) @ np.array(seen),
+        per_row.sum(axis=1) @ np.arange(len(seen)),
         per_row.sum(axis=0) @ np.arange(per_row.shape[1]),
         per_column.sum(axis=0) @ np.arange(per_column.shape[1]),
     )

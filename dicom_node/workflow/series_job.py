@@ -188,7 +188,12 @@ class SeriesJob:
         self._begin(job, attempt=1, age_s=0.0)
 
     def carry(self, entry: Entry, delivery: Delivery) -> bool:
-        """Start the workflow of a delivery; False when its destination is not configured."""
+        """Start the workflow of an ordered delivery; False when its destination is not configured.
+
+        All is offered again: who orders it may have had the destination changed.
+        """
+        if destination := self._destinations.get(delivery.destination):
+            self._acceptance.forget_refusals(destination)
         return self._send_on(_errand(entry, delivery), attempt=1, age_s=0.0)
 
     def _begin(self, job: Job, attempt: int, age_s: float, wait_s: float = 0.0) -> None:

@@ -190,7 +190,9 @@ def test_a_series_shows_its_way_its_rules_and_its_destinations(tab: Tab) -> None
     expect(page.locator("#told")).to_contain_text("archive")
     expect(page.locator("#told")).to_contain_text("down")
     page.get_by_text("All that the book tells").click()
-    expect(page.locator(".events")).to_contain_text("to archive: sent")
+    expect(page.locator(".events").first).to_contain_text("to archive: sent")
+    page.get_by_text("What the log tells").click()
+    expect(page.locator(".events").last).to_contain_text("results_sent")
     tab.check()
 
 

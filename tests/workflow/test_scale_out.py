@@ -138,7 +138,7 @@ class Site:
             wait_for(lambda: any(e.state is State.ANALYSING for e in ledger.entries()))
 
     def parts_of(self, host: Host) -> int:
-        return len(list((self.folder / "var" / "spool" / "incoming" / host.name).glob("*.part")))
+        return len(list((self.folder / "var" / "spool" / "incoming" / host.name).rglob("*.part")))
 
 
 @pytest.fixture
