@@ -205,7 +205,16 @@ def test_the_detector_threshold_keeps_the_wanted_sensitivity(slices):
     assert metrics.f1_score(truth, probability >= threshold) == pytest.approx(best)
 
 
-def test_the_segmenter_threshold_is_the_one_with_the_best_dice():
+def test_the_segmenter_threshold_is_the_highest_that_costs_hardly_any_dice():
+    mask = np.zeros((100, 100), bool)
+    mask[:50] = True
+    probability = np.where(mask, 0.9, 0.1)
+    probability[0, 0] = 0.72  # one of 5000 pixels is worth less than the rule gives
+    probability[1, :60] = 0.82  # 60 are worth more
+    assert segmenter_threshold([(mask, probability)])[0] == 0.8
+
+
+def test_the_segmenter_threshold_lies_between_lesion_and_rest():
     mask = np.zeros((10, 10), bool)
     mask[2:5, 2:5] = True
     probability = np.where(mask, 0.45, 0.3)
