@@ -18,6 +18,8 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.web.access.roles import Role
 
 if TYPE_CHECKING:
+    from dicom_node.web.access.tokens import Tokens
+    from dicom_node.web.access.users import Users
     from dicom_node.workflow.database import Database
 
 users = typer.Typer(no_args_is_help=True, help="Who may log in to the page.")
@@ -35,51 +37,41 @@ RoleName = Annotated[
 @users.command("add")
 def add_user(name: Name, role: RoleName, config: Config = None) -> None:
     """Add a user; the password is asked for twice, or read as a line from standard input."""
-    with _store(config) as database:
-        from dicom_node.web.access.users import Users
-
-        Users(database).add(name, Role(role), _password())
+    with _users(config) as known:
+        known.add(name, Role(role), _password())
         out.print(f"user {name}: {role}", markup=False)
 
 
 @users.command("password")
 def set_password(name: Name, config: Config = None) -> None:
     """Change a password, and end the sessions of its user."""
-    with _store(config) as database:
-        from dicom_node.web.access.users import Users
-
-        Users(database).set_password(name, _password())
+    with _users(config) as known:
+        known.set_password(name, _password())
         out.print(f"user {name}: the password is changed", markup=False)
 
 
 @users.command("role")
 def set_role(name: Name, role: RoleName, config: Config = None) -> None:
     """Give a user another role, at once."""
-    with _store(config) as database:
-        from dicom_node.web.access.users import Users
-
-        Users(database).set_role(name, Role(role))
+    with _users(config) as known:
+        known.set_role(name, Role(role))
         out.print(f"user {name}: {role}", markup=False)
 
 
 @users.command("remove")
 def remove_user(name: Name, config: Config = None) -> None:
     """Remove a user, and end their sessions."""
-    with _store(config) as database:
-        from dicom_node.web.access.users import Users
-
-        Users(database).remove(name)
+    with _users(config) as known:
+        known.remove(name)
         out.print(f"user {name} is removed", markup=False)
 
 
 @users.command("list")
 def list_users(config: Config = None) -> None:
     """List the users."""
-    with _store(config) as database:
-        from dicom_node.web.access.users import Users
-
+    with _users(config) as known:
         table = Table("name", "role", "added", "last login")
-        for user in Users(database).all():
+        for user in known.all():
             table.add_row(user.name, user.role, _day(user.created_at), _day(user.seen_at))
         out.print(table if table.row_count else "no users")
 
@@ -94,33 +86,43 @@ def create_token(
     ] = None,
 ) -> None:
     """Make a token and print it: it cannot be shown again."""
-    with _store(config) as database:
-        from dicom_node.web.access.tokens import Tokens
-
-        out.print(Tokens(database).create(name, Role(role), days), markup=False)
+    with _tokens(config) as known:
+        out.print(known.create(name, Role(role), days), markup=False)
 
 
 @tokens.command("revoke")
 def revoke_token(name: Name, config: Config = None) -> None:
     """End a token, at once."""
-    with _store(config) as database:
-        from dicom_node.web.access.tokens import Tokens
-
-        Tokens(database).revoke(name)
+    with _tokens(config) as known:
+        known.revoke(name)
         out.print(f"token {name} is revoked", markup=False)
 
 
 @tokens.command("list")
 def list_tokens(config: Config = None) -> None:
     """List the tokens."""
-    with _store(config) as database:
-        from dicom_node.web.access.tokens import Tokens
-
+    with _tokens(config) as known:
         table = Table("name", "role", "made", "until", "last used")
-        for token in Tokens(database).all():
+        for token in known.all():
             until = "expired" if token.is_expired else _day(token.expires_at, "revoked")
             table.add_row(token.name, token.role, _day(token.created_at), until, _day(token.seen_at))
         out.print(table if table.row_count else "no tokens")
+
+
+@contextmanager
+def _users(config: Path | None) -> Iterator[Users]:
+    with _store(config) as database:
+        from dicom_node.web.access.users import Users
+
+        yield Users(database)
+
+
+@contextmanager
+def _tokens(config: Path | None) -> Iterator[Tokens]:
+    with _store(config) as database:
+        from dicom_node.web.access.tokens import Tokens
+
+        yield Tokens(database)
 
 
 @contextmanager
