@@ -16,7 +16,16 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.deliver.send import NO_HOOKS, Hooks, Otherwise, all_choices, send_each
+from dicom_node.deliver.send import (
+    CLASS_NOT_SUPPORTED,
+    DUPLICATE,
+    NO_HOOKS,
+    OUT_OF_RESOURCES,
+    Hooks,
+    Otherwise,
+    all_choices,
+    send_each,
+)
 from dicom_node.errors import (
     ClassRefused,
     ConfigurationError,
@@ -32,9 +41,6 @@ _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 # Response statuses (PS3.4 B.2.3, PS3.7 C.4).
 _STORED = {0x0000, 0xB000, 0xB006, 0xB007}
-_DUPLICATE = 0x0111  # it has the instance: done
-_OUT_OF_RESOURCES = range(0xA700, 0xA800)
-_CLASS_NOT_SUPPORTED = 0x0122
 
 _REJECTED_TRANSIENT = 2  # A-ASSOCIATE-RJ result (PS3.8 9.3.4)
 
@@ -198,9 +204,9 @@ def _send_one(association: Association, peer: Peer, path: Path) -> None:
     status = answer.get("Status")
     if status is None:
         raise DestinationUnavailable(f"{peer} gave no answer")
-    if status in _STORED or status == _DUPLICATE:
+    if status in _STORED or status == DUPLICATE:
         return
-    if status in _OUT_OF_RESOURCES:
+    if status in OUT_OF_RESOURCES:
         raise DestinationUnavailable(f"{peer} is out of resources (status {status:04X}H)")
     text = f"{peer} refused {path.name}, {sop_class.name} (status {status:04X}H)"
-    raise ClassRefused(text, sop_class) if status == _CLASS_NOT_SUPPORTED else DeliveryRefused(text)
+    raise ClassRefused(text, sop_class) if status == CLASS_NOT_SUPPORTED else DeliveryRefused(text)

@@ -10,6 +10,11 @@ import structlog
 
 from dicom_node.errors import ClassRefused, DeliveryRefused
 
+# Status and failure reasons of a store, alike in C-STORE and STOW-RS (PS3.4 B.2.3, PS3.7 C, PS3.18 I.2.2)
+DUPLICATE = 0x0111  # it has the instance: done
+CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES = range(0xA700, 0xA800)
+
 _log = structlog.get_logger()
 
 

@@ -19,7 +19,16 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, generate_uid
 
-from dicom_node.deliver.send import NO_HOOKS, Hooks, Otherwise, all_choices, send_each
+from dicom_node.deliver.send import (
+    CLASS_NOT_SUPPORTED,
+    DUPLICATE,
+    NO_HOOKS,
+    OUT_OF_RESOURCES,
+    Hooks,
+    Otherwise,
+    all_choices,
+    send_each,
+)
 from dicom_node.deliver.web import Answer, ask
 from dicom_node.errors import (
     ClassRefused,
@@ -44,9 +53,6 @@ _WARNINGS = {
     0xB007: "it finds that the object does not match its SOP class",
 }
 _PROCESSING_FAILURE = 0x0110
-_DUPLICATE = 0x0111
-_CLASS_NOT_SUPPORTED = 0x0122
-_OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 # HTTP statuses
 _CONFLICT = 409
@@ -175,7 +181,7 @@ def _store_one(destination: WebDestination, instance: _Instance) -> None:
             meaning = _WARNINGS.get(said.warning, "a reason of its own")
             _log.warning("stored_with_warning", reason=f"{said.warning:04X}H", meaning=meaning)
         return
-    if said.failure == _DUPLICATE:
+    if said.failure == DUPLICATE:
         return
     if (said.failure is None or answer.status == _CONFLICT) and _has(destination, instance):
         return  # a conflict may mean that it was there before, whatever the reason given
@@ -210,9 +216,9 @@ def _refusal(
     destination: WebDestination, instance: _Instance, reason: str, failure: int | None
 ) -> DeliveryRefused | DestinationUnavailable:
     text = f"{destination.url} did not store {instance} ({reason})"
-    if failure == _CLASS_NOT_SUPPORTED:
+    if failure == CLASS_NOT_SUPPORTED:
         return ClassRefused(text, instance.sop_class_uid)
-    may_pass = failure is not None and (failure in _OUT_OF_RESOURCES or failure == _PROCESSING_FAILURE)
+    may_pass = failure is not None and (failure in OUT_OF_RESOURCES or failure == _PROCESSING_FAILURE)
     return DestinationUnavailable(text) if may_pass else DeliveryRefused(text)
 
 
