@@ -158,12 +158,12 @@ def send(paths: list[Path], port: int, called: str = "DICOM_NODE") -> None:
 
 
 def entries_of(folder: Path) -> list[Entry]:
-    """What the book of the node in this folder says."""
+    """All that the book of the node in this folder says."""
     if not (folder / "ledger.sqlite").exists():
         return []
     ledger = Ledger(folder / "ledger.sqlite")
     try:
-        return ledger.entries()
+        return ledger.entries(limit=10**6)
     finally:
         ledger.close()
 
