@@ -30,6 +30,7 @@ from dicom_node.receive.connections import Connections
 from dicom_node.receive.event_report import EventReport
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.link import Beginning, Call, NewsSender, orders
+from dicom_node.receive.room import RoomSent
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.upper_layer import Address
 from dicom_node.settings import Receive, ReceiveTLS
@@ -61,7 +62,7 @@ class Process:
         service = Service(
             beginning.settings,
             application_entity(beginning.settings),
-            Spool(*beginning.spool),
+            Spool(*beginning.spool, note_room=RoomSent(partial(self._news.send, "room"))),
             self._instance_stored,
             self._association_ended,
             self._event_report,

@@ -31,6 +31,7 @@ from dicom_node.receive.connection import Service
 from dicom_node.receive.event_report import EventReport
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.link import Beginning, Call, OrderSender, news, news_sockets, order_sockets
+from dicom_node.receive.room import Room
 from dicom_node.receive.upper_layer import Address
 from dicom_node.settings import Receive, ReceiveTLS
 
@@ -196,6 +197,8 @@ class Processes:
                 return service.load(cast("int", argument))
             case "dissociate":
                 service.dissociate(cast("int", argument))
+            case "room":
+                service.spool.note_room(cast("Room", argument))
             case "tell":
                 self._tell(process, cast("Event", argument))
             case "ended":

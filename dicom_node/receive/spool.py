@@ -29,7 +29,6 @@ import hashlib
 import itertools
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,16 +42,13 @@ from dicom_node.receive.instance import Incoming
 from dicom_node.receive.part10 import AETitles, data_set_offset, read_file_meta, read_titles
 from dicom_node.receive.part_file import STORAGE_ERRORS_TOLD, PartFile
 from dicom_node.receive.part_names import PartNames
+from dicom_node.receive.room import Room, RoomTold, look_for_room
 from dicom_node.receive.status import Status
 
 _MB = 1 << 20
 _CHUNK_BYTES = 1 << 20
-# A file system may run out of names before it runs out of blocks
-_MINIMUM_FREE_FILES = 256
 # An empty series folder may be removed between its making and the first file
 _TRIES = 3
-# A disk that stays low is told of again after so long
-_REPEAT_S = 60.0
 
 _log = structlog.get_logger()
 
@@ -70,10 +66,17 @@ class Spool:
         A larger data set is refused.
     receiver : str
         Name of this process among several that receive into the folder; empty when it is alone.
+    note_room : callable, optional
+        Gets what each look at the free space has found; by default it is said in the log.
     """
 
     def __init__(
-        self, folder: Path, minimum_free_mb: int, maximum_object_mb: int = 2048, receiver: str = ""
+        self,
+        folder: Path,
+        minimum_free_mb: int,
+        maximum_object_mb: int = 2048,
+        receiver: str = "",
+        note_room: Callable[[Room], None] | None = None,
     ) -> None:
         self._folder_of_all = folder
         self._limits_mb = minimum_free_mb, maximum_object_mb
@@ -83,9 +86,9 @@ class Spool:
         self._is_shared = bool(receiver)
         self._series = folder / "series"
         self._deleted = folder / "deleted"
-        self._minimum_free_bytes = minimum_free_mb * _MB
+        self.note_room = note_room or RoomTold(minimum_free_mb)
+        self._minimum_free_mb = minimum_free_mb
         self._maximum_bytes = maximum_object_mb * _MB
-        self._low_told_at: float | None = None
         # Held only to look whether a name is taken and to take it
         self._naming = threading.Lock()
         for path in (self._incoming_of_all, self._series, self._deleted):
@@ -121,13 +124,9 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether the file system has the free space that is to be left for others; says so if not."""
-        found = os.statvfs(self._incoming_of_all)
-        free_bytes = found.f_bavail * found.f_frsize
-        # Some file systems do not count files
-        has_names = not found.f_files or found.f_favail >= _MINIMUM_FREE_FILES
-        has_room = free_bytes >= self._minimum_free_bytes and has_names
-        self._tell(has_room, free_mb=free_bytes // _MB, free_files=found.f_favail)
-        return has_room
+        room = look_for_room(self._incoming_of_all, self._minimum_free_mb)
+        self.note_room(room)
+        return room.is_enough
 
     def sweep(self) -> int:
         """Take in whole part files of an earlier process and remove the others.
@@ -260,21 +259,6 @@ class Spool:
         with STORAGE_ERRORS_TOLD:
             path = self._names.take()
         return PartFile(incoming, path, self._maximum_bytes, self._take_in)
-
-    def _tell(self, has_room: bool, **free: int) -> None:
-        now, told_at = time.monotonic(), self._low_told_at
-        if not has_room and (told_at is None or now - told_at >= _REPEAT_S):
-            self._low_told_at = now
-            _log.error(
-                "disk_low",
-                minimum_free_mb=self._minimum_free_bytes // _MB,
-                **free,
-                meaning="associations are refused for now",
-                remedy="make room on the disk of the spool",
-            )
-        elif has_room and told_at is not None:
-            self._low_told_at = None
-            _log.warning("disk_has_room_again", **free)
 
     def _folder(self, series_instance_uid: str) -> Path:
         if not is_uid(series_instance_uid):

@@ -239,6 +239,19 @@ def test_an_image_that_the_node_could_not_take_note_of_ends_its_association(
         node.stop(5)
 
 
+def test_a_low_disk_is_said_once_however_many_find_it(
+    receiver: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = receiver(minimum_free_mb=1 << 40)
+    with Peer(running.port) as first, Peer(running.port) as second:
+        wait_for(lambda: len(made_by(maker())) == 2, 20)
+        for peer in (first, second):
+            peer.send(associate_rq())
+            assert peer.read()[0] == ASSOCIATE_RJ
+    running.receiver.stop(5)  # and has taken note of all that they told
+    assert capsys.readouterr().out.count("disk_low") == 1
+
+
 def test_settings_that_change_reach_those_that_are_there_and_those_that_come(receiver: Start) -> None:
     running = receiver()
     with Peer(running.port) as first:
