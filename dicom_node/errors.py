@@ -14,6 +14,7 @@ decides, for the errors of libraries too. `reason` is the why in one sentence an
     |-- Cancelled                    an operator stopped the work, or began it anew
     `-- PermanentError
         |-- ConfigurationError       a setting, or a file that a setting names
+        |   `-- DestinationUnknown     a result is to go where no destination has that name (any more)
         |-- BundleError              a model file is missing, altered or not what its manifest says
         |   `-- InferenceInvalid     the server's network is not the bundle's, or does not answer as it should
         |-- InstanceRefused          a received instance cannot be kept (carries a DIMSE status)
@@ -74,6 +75,14 @@ class ConfigurationError(PermanentError):
     """A setting, or a file named by a setting, cannot be used."""
 
     remedy = "correct the configuration, restart the node, then retry"
+
+
+class DestinationUnknown(ConfigurationError):
+    """A result is to go to a destination whose name is not in the configuration (any more)."""
+
+    remedy = (
+        "configure that name again, then retry; or analyse again, which sends where its pipeline sends now"
+    )
 
 
 class BundleError(PermanentError):

@@ -138,7 +138,7 @@ def test_the_page_on_orthanc_leads_to_a_result(tmp_path: Path, monkeypatch: pyte
         pacs.wait_for_results("SEG", "SR", "OT")
 
         def committed() -> bool:
-            return [each.state for each in entries_of(Path("var"))[0].deliveries] == [Sent.COMMITTED]
+            return [each.state for each in entries_of(Path("var-orthanc"))[0].deliveries] == [Sent.COMMITTED]
 
         assert wait_for(committed)
         assert "to pacs: committed" in say(configuration, "status")

@@ -13,13 +13,19 @@ from dicom_node.web.access.roles import Role
 
 # Whoever watches a node asks whether it lives; its figures name destinations and senders
 _NEEDED = {"/health": Role.ANYBODY, "/ready": Role.ANYBODY, "/metrics": Role.VIEWER}
+_TOLD = {
+    "/health": "Whether the process works: 200, or 503 with what does not.",
+    "/ready": "Whether the node takes and does work: 200, or 503 with what is missing.",
+    "/metrics": "Figures for Prometheus, as text.",
+}
 
 
 def router_of(endpoints: Endpoints) -> APIRouter:
     """Serve each path; in a thread of its own, as a look around may wait for a disk."""
     router = APIRouter(tags=["operation"])
     for path in PATHS:
-        router.add_api_route(path, _route(endpoints, path), response_class=PlainTextResponse)
+        route = _route(endpoints, path)
+        router.add_api_route(path, route, response_class=PlainTextResponse, description=_TOLD[path])
     return router
 
 

@@ -94,6 +94,7 @@ def _answer(
         wanted=wanted,
         groups=list(Group),
         outcomes=list(Outcome),
+        receive=node.settings.receive,
         pipelines=[pipeline.name for pipeline in node.settings.pipelines],
         older=shown[-1].number if shown and (more or after is not None) else None,
         newer=shown[0].number if shown and (before is not None or (after is not None and more)) else None,

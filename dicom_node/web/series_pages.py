@@ -123,15 +123,18 @@ def _told(node: NodeView, entry: Entry, paths: Sequence[Path], summary: dict[str
 
 def _allowed(entry: Entry, has_images: bool) -> dict[str, Any]:
     """What may be ordered now."""
-    bad = (Sent.FAILED, Sent.CANCELLED)
+    unsent = [d for d in entry.deliveries if d.state in (Sent.FAILED, Sent.CANCELLED)]
     is_under_way = entry.state in (State.WAITING, State.ANALYSING)
     repeatable = entry.state in (State.FAILED, State.SKIPPED, State.CANCELLED)
     return {
         "may_retry": repeatable
-        or any(d.state in bad for d in entry.deliveries)
+        or bool(unsent)
         or (entry.state is State.DONE and entry.outcome is Outcome.FAILED),
         "may_cancel": is_under_way or any(d.state in OPEN for d in entry.deliveries),
-        "may_resend": bool(entry.deliveries) and not any(d.state in OPEN for d in entry.deliveries),
+        # To all of them; where it came to none, that is what a retry does
+        "may_resend": len(unsent) < len(entry.deliveries)
+        and not any(d.state in OPEN for d in entry.deliveries),
+        "is_unsent": bool(unsent),
         "may_analyse": has_images and not is_under_way,
         "is_moving": entry.state not in ENDED,
     }

@@ -38,7 +38,11 @@ def stations_of(
         yield Station("received", times[0], (times[-1] - times[0]).total_seconds(), images)
         quiet_s = (entry.created_at - times[-1]).total_seconds()
         yield Station("quiet until complete", times[-1], quiet_s)
-    own = [each for each in happened if not each.destination]
+    own: list[Happened] = []
+    for each in happened:
+        said = (each.state, each.detail)
+        if not each.destination and (not own or said != (own[-1].state, own[-1].detail)):
+            own.append(each)
     inside = summary.get("timings_s", {})
     for here, after in zip(own, [*own[1:], None], strict=True):
         if here.state in ENDED:

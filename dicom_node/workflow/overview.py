@@ -28,7 +28,8 @@ def lines_of(entries: Iterable[Entry], conflicts: CountConflicts) -> Iterator[st
         yield f"  {_stamp(entry.updated_at)}  {entry.state}{attempts}  {outcome}{entry.detail}"
         for delivery in entry.deliveries:
             attempts = f" after {delivery.attempts} attempts" if delivery.attempts > 1 else ""
-            yield f"  to {delivery.destination}: {delivery.state}{attempts} {delivery.detail}".rstrip()
+            detail = f", {delivery.detail}" if delivery.detail else ""
+            yield f"  to {delivery.destination}: {delivery.state}{attempts}{detail}"
         uid = entry.series_instance_uid
         if uid not in told and (count := conflicts(uid)):
             told.add(uid)

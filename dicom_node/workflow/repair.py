@@ -28,7 +28,7 @@ from pathlib import Path
 import structlog
 from pydicom import dcmread
 
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import DestinationUnknown
 from dicom_node.results.files import result_object
 from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.settings import Settings
@@ -131,7 +131,7 @@ class Repair:
                 if delivery.state in OPEN and delivery.destination not in self._destinations:
                     why = "this destination is no longer configured"
                     failed = replace(
-                        delivery, state=Sent.FAILED, detail=why, remedy=ConfigurationError.remedy
+                        delivery, state=Sent.FAILED, detail=why, remedy=DestinationUnknown.remedy
                     )
                     self._ledger.deliver(entry.job_id, failed)
                     _tell(entry, delivery, why)

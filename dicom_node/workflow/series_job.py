@@ -22,7 +22,7 @@ from typing import TypedDict
 import structlog
 
 from dicom_node import events
-from dicom_node.errors import Cancelled, ConfigurationError, NodeError, is_transient, reason, remedy
+from dicom_node.errors import Cancelled, DestinationUnknown, NodeError, is_transient, reason, remedy
 from dicom_node.receive.completion import CompleteSeries
 from dicom_node.results.files import read_predecessor
 from dicom_node.series.selection import Verdict
@@ -354,7 +354,7 @@ class SeriesJob:
         try:
             self._ledger.need(errand["job_id"], ticket, name)
             if destination is None:
-                raise ConfigurationError("this destination is no longer configured")  # noqa: TRY301
+                raise DestinationUnknown("this destination is no longer configured")  # noqa: TRY301
             self._tell_all(events.Sending(errand["job_id"], name, tuple(map(Path, parcel["paths"]))))
             sent = list(dict.fromkeys(send(destination, parcel, self._acceptance)))
             stored = tuple(kept_of(path) for path in sent)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import structlog
 
-from dicom_node.errors import Cancelled, ConfigurationError
+from dicom_node.errors import Cancelled, DestinationUnknown
 from dicom_node.receive.completion import CompleteSeries
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.lease import Lease
@@ -83,7 +83,7 @@ class Upkeep:
                 log.info("order_taken_up", job=entry.job_id, destination=delivery.destination)
             else:
                 why = "this destination is not configured"
-                failed = replace(delivery, state=Sent.FAILED, detail=why, remedy=ConfigurationError.remedy)
+                failed = replace(delivery, state=Sent.FAILED, detail=why, remedy=DestinationUnknown.remedy)
                 self._ledger.deliver(entry.job_id, failed)
             self._ledger.taken_up(delivery.ticket)
 

@@ -260,7 +260,7 @@ def test_a_series_shows_its_own_lines_of_the_log_and_those_alone(site: Site) -> 
     log = (site.folder / "node.log").read_text()
     name = {kind: series_id(site.uid(kind)) for kind in ("found", "failed")}
     page = get(site, f"/series/{site.entry('failed').number}").text
-    told = page.partition("What the log tells")[2].partition("</details>")[0]
+    told = page.partition("Lines of the log")[2].partition("</details>")[0]
     assert name["failed"] in log
     assert told.count("<li>") >= 2
     assert "job=" in told

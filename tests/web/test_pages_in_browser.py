@@ -189,9 +189,9 @@ def test_a_series_shows_its_way_its_rules_and_its_destinations(tab: Tab) -> None
     expect(page.locator(".trace")).to_contain_text("modality is MR")
     expect(page.locator("#told")).to_contain_text("archive")
     expect(page.locator("#told")).to_contain_text("down")
-    page.get_by_text("All that the book tells").click()
+    page.get_by_text("Every step").click()
     expect(page.locator(".events").first).to_contain_text("to archive: sent")
-    page.get_by_text("What the log tells").click()
+    page.get_by_text("Lines of the log").click()
     expect(page.locator(".events").last).to_contain_text("results_sent")
     tab.check()
 
@@ -259,7 +259,7 @@ def test_layers_opacity_views_and_window_change_what_is_seen(tab: Tab) -> None:
     tab.said("Slice")
     seen = {}
     for layer in ("heatmap", "contour", "mask"):
-        page.get_by_label(layer).check()
+        page.get_by_label("outline" if layer == "contour" else layer).check()
         page.wait_for_timeout(400)
         seen[layer] = tab.drawn("#right .frame")
     assert red(seen["mask"]).sum() > 3 * red(seen["contour"]).sum() > 0

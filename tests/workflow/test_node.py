@@ -234,7 +234,9 @@ def test_a_delivery_to_a_destination_that_was_removed_ends_with_the_reason(
     with node_process(configure(tmp_path, port, spot_models), port):
         (entry,) = wait_until_ended(tmp_path / "var")
     assert entry.state is State.UNDELIVERED
-    assert entry.deliveries[0].detail == "this destination is no longer configured"
+    (delivery,) = entry.deliveries
+    assert delivery.detail == "this destination is no longer configured"
+    assert "analyse again" in delivery.remedy
 
 
 def test_a_series_of_which_an_image_was_refused_waits_for_the_long_quiet_time(
