@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,18 +13,17 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import structlog
 
 from dicom_node.errors import ConfigurationError, NodeError
-from dicom_node.events import Bulletin
+from dicom_node.events import Bulletin, Tell
 from dicom_node.http_client import look_at_web
 from dicom_node.log import configure_logging
 from dicom_node.operate.notify import prove as prove_notifications
 from dicom_node.operate.operations import Operations, Watched
 from dicom_node.operate.reload import Change, Reload
-from dicom_node.operate.router import router_of
 from dicom_node.receive.completion import Completion, look
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.server import Receiver
@@ -31,10 +31,6 @@ from dicom_node.receive.spool import Spool
 from dicom_node.results.warm_up import warm_up
 from dicom_node.settings import Settings
 from dicom_node.tls import look_at_all
-from dicom_node.web.access.desk import Desk
-from dicom_node.web.app import create_app
-from dicom_node.web.node_view import NodeView
-from dicom_node.web.server import WebServer
 from dicom_node.workflow.acceptance import Acceptance
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.database import Database, Databases
@@ -49,6 +45,10 @@ from dicom_node.workflow.stations import Stations
 from dicom_node.workflow.transactions import Transactions
 from dicom_node.workflow.upkeep import Upkeep
 from dicom_node.workflow.watch import Watch
+
+if TYPE_CHECKING:  # a node without a page starts a third sooner without its libraries
+    from dicom_node.web.access.desk import Desk
+    from dicom_node.web.server import WebServer
 
 # Of stop_timeout_s, for what runs to end by itself; the rest is for closing down in order
 _WITHIN = 0.9
@@ -80,7 +80,7 @@ class Node:
         databases = Databases.of(settings)
         bulletin = Bulletin()
         tell = bulletin.tell
-        self._desk = Desk.open(settings, databases.ledger, tell)
+        self._desk = self._open_desk(databases.ledger, tell) if settings.web.enabled else None
         executor = executor_of(settings, roles)
         self._receives, is_shared = Role.RECEIVE in roles, databases.workflows.is_shared
         self.lease = Lease(databases.workflows, executor, roles)
@@ -122,17 +122,9 @@ class Node:
             tell=tell,
         )
         self.operations = Operations(settings, bulletin, self._watched(databases.ledger), self.engine)
-        view = NodeView(
-            settings,
-            self.stations,
-            self.ledger,
-            self.spool,
-            self.completion,
-            reload=self.reload if path else None,
-        )
-        app = create_app(view, self._desk)
-        app.include_router(router_of(self.operations.endpoints))
-        self.web = WebServer(settings.web, app) if settings.web.enabled else None
+        self.web = self._make_page(path, tell) if settings.web.enabled else None
+        if self.web is None and not is_shared:
+            shutil.rmtree(settings.folder / "trials", ignore_errors=True)  # of an earlier start with a page
         self._reloading = threading.Lock()  # SIGHUP and the page may ask at once
         self._reload = path and Reload(
             path,
@@ -239,6 +231,30 @@ class Node:
             is_listening=lambda: not self._receives or self.receiver.is_listening,
             has_room=self.spool.has_room,
         )
+
+    def _open_desk(self, ledger: Database, tell: Tell) -> Desk | None:
+        from dicom_node.web.access.desk import Desk
+
+        return Desk.open(self.settings, ledger, tell)
+
+    def _make_page(self, path: Path | None, tell: Tell) -> WebServer:
+        from dicom_node.operate.router import router_of
+        from dicom_node.web.app import create_app
+        from dicom_node.web.node_view import NodeView
+        from dicom_node.web.server import WebServer
+
+        view = NodeView(
+            self.settings,
+            self.stations,
+            self.ledger,
+            self.spool,
+            self.completion,
+            reload=self.reload if path else None,
+            tell=tell,
+        )
+        app = create_app(view, self._desk)
+        app.include_router(router_of(self.operations.endpoints))
+        return WebServer(self.settings.web, app)
 
     def _serve_page(self) -> None:
         if self.web is None:

@@ -150,6 +150,30 @@ def test_a_second_node_in_the_same_folder_is_refused(tmp_path: Path, port: int, 
     assert "in use by another node" in second.stderr
 
 
+BUILD = """
+import sys
+from pathlib import Path
+from dicom_node.cli import app
+from dicom_node.node import Node
+from dicom_node.settings import load_settings
+Node(load_settings(Path(sys.argv[1])))
+print(*{"fastapi", "uvicorn", "jinja2", "joserfc"} & sys.modules.keys())
+"""
+
+
+def test_a_node_without_a_page_loads_no_library_for_it_and_removes_what_one_has_left(
+    tmp_path: Path, port: int, spot_models: Path
+) -> None:
+    configuration = configure(tmp_path, port, spot_models)
+    tried = tmp_path / "var" / "trials" / "1" / "in"
+    tried.mkdir(parents=True)
+    command = [sys.executable, "-c", BUILD, configuration]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (built.stdout.splitlines()[-1:], built.returncode) == ([""], 0), built.stderr
+    assert (tmp_path / "var" / "ledger.sqlite").exists()
+    assert not tried.parent.parent.exists()
+
+
 def test_status_and_explain_tell_of_arriving_done_and_skipped_series(
     tmp_path: Path, port: int, spot_models: Path, series_of: Series
 ) -> None:
