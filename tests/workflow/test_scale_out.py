@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dicom_node.settings import load_settings
 from dicom_node.trial.archive import Archive
 from dicom_node.workflow.database import open_ledger
 from dicom_node.workflow.ledger import ENDED, Entry, Ledger, State
+from tests.support.earlier import EARLIER
 from tests.support.postgres import PASSWORD, Postgres, postgres
 from tests.support.running import free_port, listens, say, send, wait_for, write_configuration
 from tests.support.spot import image_spot
@@ -75,8 +76,7 @@ class Host:
             file.write(f'password = {{ file = "{site.folder / "password"}" }}\n')
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *roles: str, slow_s: float | None = None) -> None:
-        program = ["-m", "dicom_node"] if slow_s is None else ["-c", SLOW, str(slow_s)]
+    def start(self, *roles: str, program: Sequence[str] = ("-m", "dicom_node")) -> None:
         chosen = [word for role in roles for word in ("--role", role)]
         command = [sys.executable, *program, "serve", "--config", str(self.configuration), *chosen]
         with self.log.open("ab") as output:
@@ -182,7 +182,7 @@ def test_a_killed_host_is_replaced_within_ten_seconds_and_nothing_is_sent_twice(
     site: Site, series_of: Series
 ) -> None:
     one, two = site.host("one", quiet_s=60), site.host("two")
-    one.start(slow_s=3600)
+    one.start(program=("-c", SLOW, "3600"))
     analysed, arriving = series_of(image_spot()), series_of(image_spot(), "other", series_seed="2")
     # With its slices out of order there seems to be a gap until the long quiet time is over
     send(analysed, one.port)
@@ -207,6 +207,25 @@ def test_a_killed_host_is_replaced_within_ten_seconds_and_nothing_is_sent_twice(
     assert site.archive.stored == 6
 
 
+def test_a_host_of_an_earlier_release_is_replaced_by_one_of_the_next_with_other_steps(
+    site: Site, series_of: Series
+) -> None:
+    one, two = site.host("one"), site.host("two")
+    one.start(program=("-c", EARLIER))
+    send(series_of(image_spot()), one.port)
+    site.wait_until_ended()
+    send(series_of(image_spot(), "other", series_seed="2"), one.port)
+    site.wait_for_analysis()
+    two.start()
+    one.kill()
+    wait_for(lambda: "older_workflows_dropped" in two.log.read_text())
+    entries = site.wait_until_ended(jobs=2)
+    assert {(entry.state, entry.version) for entry in entries} == {(State.DONE, 1)}
+    assert site.workers() == {"one", "two"}
+    assert kinds_in(site.archive) == sorted(["OT", "SEG", "SR"] * 2)
+    assert site.archive.stored == 6
+
+
 def test_a_half_received_series_of_a_killed_host_is_completed_by_another(
     site: Site, series_of: Series
 ) -> None:
@@ -223,7 +242,7 @@ def test_a_half_received_series_of_a_killed_host_is_completed_by_another(
 
 def test_a_database_that_goes_away_for_some_seconds_loses_nothing(site: Site, series_of: Series) -> None:
     node = site.host("node")
-    node.start(slow_s=4)
+    node.start(program=("-c", SLOW, "4"))
     first = series_of(image_spot())
     second = series_of(image_spot(), "other", series_seed="2")
     send(first, node.port)
