@@ -180,6 +180,24 @@ class UserLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesShown:
+    """Somebody looks at a series on the page; ``paths`` are of its images, or of its result."""
+
+    user: str
+    host: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesTaken:
+    """Files of a result went to somebody who asked for them on the page."""
+
+    user: str
+    host: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The configuration was read again; ``taken``: it was good."""
 
@@ -203,6 +221,8 @@ Event = (
     | Committed
     | UserAuthenticated
     | UserLeft
+    | SeriesShown
+    | FilesTaken
     | Reloaded
 )
 Tell = Callable[[Event], None]

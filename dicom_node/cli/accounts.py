@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +28,9 @@ tokens = typer.Typer(no_args_is_help=True, help="Tokens of programs that use the
 app.add_typer(users, name="user")
 app.add_typer(tokens, name="token")
 
+Note = Callable[[str], None]
+"""Takes what was changed, in words, for the audit trail."""
+
 Name = Annotated[str, typer.Argument(help="a-z, 0-9 and . _ @ -")]
 RoleName = Annotated[
     Literal["viewer", "operator", "admin"],
@@ -37,39 +41,43 @@ RoleName = Annotated[
 @users.command("add")
 def add_user(name: Name, role: RoleName, config: Config = None) -> None:
     """Add a user; the password is asked for twice, or read as a line from standard input."""
-    with _users(config) as known:
+    with _users(config) as (known, note):
         known.add(name, Role(role), _password())
         out.print(f"user {name}: {role}", markup=False)
+        note(f"user {name} was added, with the role {role}")
 
 
 @users.command("password")
 def set_password(name: Name, config: Config = None) -> None:
     """Change a password, and end the sessions of its user."""
-    with _users(config) as known:
+    with _users(config) as (known, note):
         known.set_password(name, _password())
         out.print(f"user {name}: the password is changed", markup=False)
+        note(f"user {name} has another password")
 
 
 @users.command("role")
 def set_role(name: Name, role: RoleName, config: Config = None) -> None:
     """Give a user another role, at once."""
-    with _users(config) as known:
+    with _users(config) as (known, note):
         known.set_role(name, Role(role))
         out.print(f"user {name}: {role}", markup=False)
+        note(f"user {name} has the role {role}")
 
 
 @users.command("remove")
 def remove_user(name: Name, config: Config = None) -> None:
     """Remove a user, and end their sessions."""
-    with _users(config) as known:
+    with _users(config) as (known, note):
         known.remove(name)
         out.print(f"user {name} is removed", markup=False)
+        note(f"user {name} was removed")
 
 
 @users.command("list")
 def list_users(config: Config = None) -> None:
     """List the users."""
-    with _users(config) as known:
+    with _users(config, is_change=False) as (known, _):
         table = Table("name", "role", "added", "last login")
         for user in known.all():
             table.add_row(user.name, user.role, _day(user.created_at), _day(user.seen_at))
@@ -86,22 +94,24 @@ def create_token(
     ] = None,
 ) -> None:
     """Make a token and print it: it cannot be shown again."""
-    with _tokens(config) as known:
+    with _tokens(config) as (known, note):
         out.print(known.create(name, Role(role), days), markup=False)
+        note(f"token {name} was made, with the role {role}")
 
 
 @tokens.command("revoke")
 def revoke_token(name: Name, config: Config = None) -> None:
     """End a token, at once."""
-    with _tokens(config) as known:
+    with _tokens(config) as (known, note):
         known.revoke(name)
         out.print(f"token {name} is revoked", markup=False)
+        note(f"token {name} was revoked")
 
 
 @tokens.command("list")
 def list_tokens(config: Config = None) -> None:
     """List the tokens."""
-    with _tokens(config) as known:
+    with _tokens(config, is_change=False) as (known, _):
         table = Table("name", "role", "made", "until", "last used")
         for token in known.all():
             until = "expired" if token.is_expired else _day(token.expires_at, "revoked")
@@ -110,31 +120,35 @@ def list_tokens(config: Config = None) -> None:
 
 
 @contextmanager
-def _users(config: Path | None) -> Iterator[Users]:
-    with _store(config) as database:
+def _users(config: Path | None, *, is_change: bool = True) -> Iterator[tuple[Users, Note]]:
+    with _store(config, is_change=is_change) as (database, note):
         from dicom_node.web.access.users import Users
 
-        yield Users(database)
+        yield Users(database), note
 
 
 @contextmanager
-def _tokens(config: Path | None) -> Iterator[Tokens]:
-    with _store(config) as database:
+def _tokens(config: Path | None, *, is_change: bool = True) -> Iterator[tuple[Tokens, Note]]:
+    with _store(config, is_change=is_change) as (database, note):
         from dicom_node.web.access.tokens import Tokens
 
-        yield Tokens(database)
+        yield Tokens(database), note
 
 
 @contextmanager
-def _store(config: Path | None) -> Iterator[Database]:
+def _store(config: Path | None, *, is_change: bool) -> Iterator[tuple[Database, Note]]:
     os.umask(0o077)  # what is kept there is nobody else's business
     with errors():
         settings = settings_of(config)
+        from dicom_node.operate.audit import write_user_change
+        from dicom_node.operate.audit_sink import sinks_of
         from dicom_node.web.access.store import open_store
 
+        sinks = sinks_of(settings.audit) if is_change else []  # before anything is changed
+        note = partial(write_user_change, sinks, settings.audit.source)
         database = open_store(settings)
         try:
-            yield database
+            yield database, note
         finally:
             database.close()
 

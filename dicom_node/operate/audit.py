@@ -11,6 +11,9 @@ a sender is not let in, TLS fails       Security Alert: Node Authentication
 the configuration was changed           Security Alert: Security Configuration
 somebody logs in, or tries to           User Authentication: Login
 somebody logs out                       User Authentication: Logout
+somebody looks at a series on the page  DICOM Instances Accessed, once an hour and session
+somebody takes a file of a result       DICOM Instances Transferred (R), to that person
+a command changes a user or a token     Security Alert: User Security Attributes Changed
 ======================================  =====================================================
 
 Messages are written in a thread of their own: a syslog server that is down holds up nobody. It is tried
@@ -19,6 +22,7 @@ again; what it cannot be told meanwhile is kept in memory, up to a limit, and no
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import threading
@@ -33,7 +37,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from dicom_node import events
-from dicom_node.errors import reason
+from dicom_node.errors import ConfigurationError, reason
 from dicom_node.events import Event
 from dicom_node.operate.audit_message import Code, Message, Outcome, Participant, Study, count, to_xml
 from dicom_node.operate.audit_sink import File, Server
@@ -154,6 +158,15 @@ class AuditTrail:
                 yield _authentication(Code.LOGIN, event.user, event.host, outcome)
             case events.UserLeft():
                 yield _authentication(Code.LOGOUT, event.user, event.host, Outcome.SUCCESS)
+            case events.SeriesShown():
+                who = (Participant(event.user, True, address=event.host), _ourselves())
+                yield Message(Code.INSTANCES_ACCESSED, "R", who, studies=studies_of(event.paths))
+            case events.FilesTaken():
+                who = (
+                    Participant(event.user, True, Code.DESTINATION, event.host),
+                    _ourselves(Code.SOURCE),
+                )
+                yield Message(Code.INSTANCES_TRANSFERRED, "R", who, studies=studies_of(event.paths))
             case events.Sending():
                 yield self._sent(Code.BEGIN_TRANSFERRING, "E", event.destination, event.paths)
             case events.Delivered():
@@ -185,6 +198,44 @@ class AuditTrail:
 
     def _activity(self, kind: Code) -> Message:
         return Message(Code.APPLICATION_ACTIVITY, "E", (_ourselves(Code.APPLICATION),), kind=kind)
+
+
+def write_user_change(sinks: Iterable[File | Server], source: str, words: str) -> None:
+    """Write down that a command has changed who may use the page; there need be no node that runs.
+
+    Parameters
+    ----------
+    source : names this node
+    words : what was changed; no secret
+
+    Raises
+    ------
+    ConfigurationError
+        A sink does not take the message.
+    """
+    who = (Participant(_who_commands(), True, address=socket.gethostname()), _ourselves())
+    message = Message(
+        Code.SECURITY_ALERT, "E", who, kind=Code.USER_ATTRIBUTES, alert=(words, socket.gethostname())
+    )
+    xml = to_xml(message, source)
+    for sink in sinks:
+        try:
+            sink.write(xml)
+        except OSError as error:
+            why = f"it is done, but the audit trail was not told: {reason(error)}"
+            raise ConfigurationError(why) from None
+        finally:
+            sink.close()
+
+
+def _who_commands() -> str:
+    """Name the account of this machine; behind ``sudo`` the one that asked for it."""
+    if "SUDO_USER" in os.environ:
+        return os.environ["SUDO_USER"]
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
 
 
 def studies_of(paths: Iterable[Path]) -> list[Study]:

@@ -18,6 +18,7 @@ class Code(Enum):
 
     APPLICATION_ACTIVITY = ("110100", "DCM", "Application Activity")
     BEGIN_TRANSFERRING = ("110102", "DCM", "Begin Transferring DICOM Instances")
+    INSTANCES_ACCESSED = ("110103", "DCM", "DICOM Instances Accessed")
     INSTANCES_TRANSFERRED = ("110104", "DCM", "DICOM Instances Transferred")
     SECURITY_ALERT = ("110113", "DCM", "Security Alert")
     USER_AUTHENTICATION = ("110114", "DCM", "User Authentication")
@@ -27,6 +28,7 @@ class Code(Enum):
     LOGOUT = ("110123", "DCM", "Logout")
     NODE_AUTHENTICATION = ("110126", "DCM", "Node Authentication")
     SECURITY_CONFIGURATION = ("110129", "DCM", "Security Configuration")
+    USER_ATTRIBUTES = ("110137", "DCM", "User Security Attributes Changed")
     APPLICATION = ("110150", "DCM", "Application")
     DESTINATION = ("110152", "DCM", "Destination Role ID")
     SOURCE = ("110153", "DCM", "Source Role ID")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from dicom_node.errors import TransientError
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.models import installed
 from dicom_node.web.node_view import NodeView, View
@@ -29,7 +29,7 @@ TIMEOUT_S = 600.0
 AT_ONCE = 8  # requests
 _waiting = threading.BoundedSemaphore(AT_ONCE)
 
-router = APIRouter(prefix="/api/v1", tags=["analysis"])
+router = APIRouter(route_class=RoleFirst, prefix="/api/v1", tags=["analysis"])
 
 
 class Format(StrEnum):

@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.pages import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=RoleFirst, include_in_schema=False)
 
 
 @router.get("/api")

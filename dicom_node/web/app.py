@@ -24,6 +24,7 @@ from dicom_node.web.access.proxy import BehindProxy
 from dicom_node.web.access.roles import Role
 from dicom_node.web.node_view import NodeView
 from dicom_node.web.pages import STATIC, page
+from dicom_node.web.seen import Seen
 from dicom_node.web.shelf import Shelf
 from dicom_node.web.trials import Trials
 from dicom_node.web.uploads import Limit, UploadRefused
@@ -62,6 +63,7 @@ def create_app(node: NodeView, desk: Desk | None = None) -> FastAPI:
     app.state.desk = desk
     app.state.node = node
     app.state.shelf = shelf
+    app.state.seen = Seen(node.tell)
     app.state.trials = trials
     # From the inside out
     app.add_middleware(Gate, desk=desk, is_secure=web.is_encrypted)

@@ -7,10 +7,11 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
+from pydicom.uid import UID
 
 from dicom_node.deliver.destination import check, describe
 from dicom_node.errors import NodeError
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.access.visitor import visitor_of
 from dicom_node.web.configuration import MASKED, lines_of
@@ -18,10 +19,11 @@ from dicom_node.web.load import day_of, disk_of, queue_of
 from dicom_node.web.models import models
 from dicom_node.web.node_view import View
 from dicom_node.web.pages import page
+from dicom_node.workflow.acceptance import Acceptance
 
 _LIBRARIES = ("onnxruntime-gpu", "onnxruntime", "pydicom", "pynetdicom", "highdicom", "dbos", "numpy")
 
-router = APIRouter(include_in_schema=False, prefix="/node")
+router = APIRouter(route_class=RoleFirst, include_in_schema=False, prefix="/node")
 
 
 @router.get("")
@@ -34,6 +36,10 @@ def shown(request: Request, node: View) -> Response:
         "node.html",
         models=models(node),
         destinations=[(each.name, describe(each)) for each in settings.destinations],
+        refusals=[
+            (each.destination, UID(each.sop_class_uid).name, each.ask_again_at)
+            for each in Acceptance(node.ledger.database).refusals(settings.destinations)
+        ],
         receive=settings.receive,
         hours=day_of(node),
         queue=queue_of(node),

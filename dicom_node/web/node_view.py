@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from dicom_node.events import Tell, nobody
 from dicom_node.operate.reload import Change
 from dicom_node.receive.completion import Completion
 from dicom_node.receive.spool import Spool
@@ -25,6 +26,7 @@ class NodeView:
     ----------
     started : the settings at its start; those that hold now are ``settings``
     reload : reads the configuration again, as SIGHUP does; None for a node that has no file of it
+    tell : is told who sees what
     since : when that was
     """
 
@@ -34,6 +36,7 @@ class NodeView:
     spool: Spool
     completion: Completion
     reload: Callable[[], Change] | None = None
+    tell: Tell = nobody
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

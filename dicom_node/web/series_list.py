@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pages import page
@@ -26,7 +26,7 @@ _TEXT = 100  # longer searches are cut
 Number = Annotated[int, Field(ge=0, lt=1 << 63)]
 """Of a job in the book."""
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=RoleFirst, include_in_schema=False)
 _patients = Patients()
 
 

@@ -14,12 +14,13 @@ from dicom_node.errors import ConfigurationError, SeriesRefused
 from dicom_node.log import lines_of, series_id
 from dicom_node.receive.completion import look
 from dicom_node.results.result_set import Kind
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.models import bundles_for
 from dicom_node.web.node_view import NodeView, View
 from dicom_node.web.pages import page
 from dicom_node.web.pictures import Layer
+from dicom_node.web.seen import Seen
 from dicom_node.web.series_list import Number, patient_of, row_of
 from dicom_node.web.shelf import Shelf
 from dicom_node.web.shown import Shown
@@ -32,7 +33,7 @@ from dicom_node.workflow.orders import cancel, resend, retry
 from dicom_node.workflow.summary import FILE_NAME as SUMMARY
 from dicom_node.workflow.worked import Outcome
 
-router = APIRouter(include_in_schema=False, prefix="/series/{number}")
+router = APIRouter(route_class=RoleFirst, include_in_schema=False, prefix="/series/{number}")
 
 
 def _entry(node: NodeView, number: int) -> Entry:
@@ -51,7 +52,22 @@ def _shown(request: Request, node: NodeView, entry: Entry) -> Shown:
     folder = Path(entry.folder) if entry.folder else None
     paths = _images(node, entry)
     key = (entry.job_id, _written_at(folder), len(paths))
-    return shelf.get(key, lambda: read_shown(paths, folder))
+    shown = shelf.get(key, lambda: read_shown(paths, folder))
+    _note(request, entry, paths)
+    return shown
+
+
+def _note(request: Request, entry: Entry, paths: Sequence[Path]) -> None:
+    """Note who sees a series; once its images are deleted, its result says whose it was."""
+    seen: Seen = request.app.state.seen
+    seen.note(request, entry.series_instance_uid, paths or _files(entry).values())
+
+
+def _files(entry: Entry) -> dict[Kind, Path]:
+    """Find the objects of the result."""
+    if not entry.folder:
+        return {}
+    return {kind: path for kind in Kind if (path := Path(entry.folder) / f"{kind}.dcm").is_file()}
 
 
 def _written_at(folder: Path | None) -> int:
@@ -74,6 +90,7 @@ def one_series(request: Request, node: View, number: Number) -> Response:
         shown = _shown(request, node, entry)
     except SeriesRefused as refused:
         refusal = str(refused)
+        _note(request, entry, paths)  # its page names the patient
     return page(
         request,
         "one_series.html",
@@ -90,7 +107,7 @@ def one_series(request: Request, node: View, number: Number) -> Response:
         lesions=summary.get("lesions", ()),
         tone_of=tone_of,
         bundles=bundles_for(node, summary.get("contrast")),
-        files=[kind for kind in Kind if entry.folder and (Path(entry.folder) / f"{kind}.dcm").exists()],
+        files=list(_files(entry)),
         images=len(paths),
         **_allowed(entry, bool(paths)),
         **_told(node, entry, paths, summary),
@@ -195,10 +212,12 @@ def picture(request: Request, node: View, number: Number, index: int) -> Respons
 
 @router.get("/file/{kind}")
 @needs(Role.VIEWER)
-def file(node: View, number: Number, kind: Kind) -> Response:
+def file(request: Request, node: View, number: Number, kind: Kind) -> Response:
     """Give an object of the result, as it was sent."""
     entry = _entry(node, number)
-    path = Path(entry.folder or "") / f"{kind}.dcm"
-    if not entry.folder or not path.is_file():
+    path = _files(entry).get(kind)
+    if path is None:
         raise HTTPException(404, f"series {number} has no {kind}")
+    seen: Seen = request.app.state.seen
+    seen.take(request, path)
     return FileResponse(path, media_type="application/dicom", filename=f"series-{number}-{kind}.dcm")

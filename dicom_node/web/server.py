@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from dicom_node.settings import Web
 from dicom_node.tls import ServerTLS
+from dicom_node.web.patience import Patience
 
 STOP_TIMEOUT_S = 3.0  # for requests that run when the node stops; then their connections are closed
 _KEEP_ALIVE_S = 30
@@ -40,6 +41,7 @@ class WebServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=Patience,
                 log_config=None,
                 access_log=False,
                 server_header=False,

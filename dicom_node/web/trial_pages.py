@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 
 from dicom_node.errors import NodeError, SeriesRefused
 from dicom_node.results.result_set import Kind
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.models import installed
 from dicom_node.web.node_view import NodeView, View
@@ -23,7 +23,7 @@ from dicom_node.web.trial_item import Doing, Item
 from dicom_node.web.trials import Trial, Trials
 from dicom_node.web.uploads import remove, take
 
-router = APIRouter(include_in_schema=False, prefix="/try")
+router = APIRouter(route_class=RoleFirst, include_in_schema=False, prefix="/try")
 
 
 def _of(request: Request) -> Trials:

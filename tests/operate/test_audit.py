@@ -1,7 +1,7 @@
 """The audit trail: each message by the schema of PS3.15 A.5.1, in a file and on a syslog server over TLS.
 
-The schema (RelaxNG in the standard) is written here as checks: elements, their order and number, attributes
-and permitted values, and what A.5.3 asks of each kind of message. The server is one of the test, over
+The schema (RelaxNG in the standard) is written in audit_checks; here is what A.5.3 asks of each kind of
+message. The server is one of the test, over
 TLS, which counts octets as RFC 5425 has it.
 """
 
@@ -25,95 +25,10 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.operate.audit import AuditTrail
 from dicom_node.operate.audit_sink import File, Server, frame, sinks_of
 from dicom_node.settings import Audit, Syslog
+from tests.operate.audit_checks import check, codes, messages_of, summary
 from tests.support.certificates import Authority
 from tests.support.running import wait_for
 from tests.support.spot import Series, image_spot
-
-CODED = {"csd-code", "codeSystemName", "originalText"}
-BOOLEAN = "true|false"
-# Element: its children in order as (name, least, most), its attributes as (pattern, is required)
-SCHEMA: dict[str, tuple[list[tuple[str, int, float]], dict[str, tuple[str, bool]]]] = {
-    "AuditMessage": (
-        [
-            ("EventIdentification", 1, 1),
-            ("ActiveParticipant", 1, float("inf")),
-            ("AuditSourceIdentification", 1, 1),
-            ("ParticipantObjectIdentification", 0, float("inf")),
-        ],
-        {},
-    ),
-    "EventIdentification": (
-        [("EventID", 1, 1), ("EventTypeCode", 0, float("inf"))],
-        {
-            "EventActionCode": ("[CRUDE]", False),
-            "EventDateTime": (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", True),
-            "EventOutcomeIndicator": ("0|4|8|12", True),
-        },
-    ),
-    "ActiveParticipant": (
-        [("RoleIDCode", 0, float("inf"))],
-        {
-            "UserID": (r"\S.*", True),
-            "AlternativeUserID": (r"\S.*", False),
-            "UserName": (r"\S.*", False),
-            "UserIsRequestor": (BOOLEAN, True),
-            "NetworkAccessPointID": (r"\S+", False),
-            "NetworkAccessPointTypeCode": ("[1-5]", False),
-        },
-    ),
-    "AuditSourceIdentification": (
-        [("AuditSourceTypeCode", 0, float("inf"))],
-        {"AuditSourceID": (r"\S+", True), "AuditEnterpriseSiteID": (r"\S+", False)},
-    ),
-    "ParticipantObjectIdentification": (
-        [
-            ("ParticipantObjectIDTypeCode", 1, 1),
-            ("ParticipantObjectName", 1, 1),
-            ("ParticipantObjectDetail", 0, float("inf")),
-            ("ParticipantObjectDescription", 0, float("inf")),
-        ],
-        {
-            "ParticipantObjectID": (r"\S.*", True),
-            "ParticipantObjectTypeCode": ("[1-4]", False),
-            "ParticipantObjectTypeCodeRole": (r"[1-9]|1\d|2[0-6]", False),
-        },
-    ),
-    "ParticipantObjectDetail": ([], {"type": (r"\S.*", True), "value": (r"[A-Za-z0-9+/]+=*", True)}),
-    "ParticipantObjectDescription": ([("Accession", 0, float("inf")), ("SOPClass", 0, float("inf"))], {}),
-    "Accession": ([], {"Number": (r"\S.*", True)}),
-    "SOPClass": ([], {"UID": (r"[0-9.]+", False), "NumberOfInstances": (r"\d+", True)}),
-    "ParticipantObjectName": ([], {}),
-    **{
-        name: ([], dict.fromkeys(CODED, (r"\S.*", True)))
-        for name in ("EventID", "EventTypeCode", "RoleIDCode", "ParticipantObjectIDTypeCode")
-    },
-}
-
-
-def check(element: ET.Element) -> None:
-    """Hold an element, and what is in it, against the schema."""
-    children, attributes = SCHEMA[element.tag]
-    order = [name for name, _, _ in children]
-    tags = [child.tag for child in element]
-    assert all(tag in order for tag in tags), tags
-    assert tags == sorted(tags, key=order.index), tags
-    for name, least, most in children:
-        assert least <= tags.count(name) <= most, (element.tag, name)
-    assert set(element.keys()) <= attributes.keys(), element.attrib
-    for name, (pattern, is_required) in attributes.items():
-        value = element.get(name)
-        assert (value is not None) or not is_required, (element.tag, name)
-        assert value is None or re.fullmatch(pattern, value), (element.tag, name, value)
-    for child in element:
-        check(child)
-
-
-def codes(root: ET.Element, path: str) -> list[str]:
-    return [each.get("csd-code") for each in root.findall(path)]
-
-
-def messages_of(path: Path) -> list[ET.Element]:
-    return [ET.fromstring(line) for line in path.read_text().splitlines()]  # noqa: S314 - ours
 
 
 @pytest.fixture
@@ -138,6 +53,8 @@ def happen(trail: AuditTrail, paths: list[Path]) -> None:
     trail.take(events.UserAuthenticated("someone", "10.0.0.5", succeeded=False))
     trail.take(events.UserAuthenticated("someone", "10.0.0.5", succeeded=True))
     trail.take(events.UserLeft("someone", "10.0.0.5"))
+    trail.take(events.SeriesShown("someone", "10.0.0.5", tuple(paths)))
+    trail.take(events.FilesTaken("someone", "10.0.0.5", tuple(paths[:1])))
     trail.take(events.Reloaded(taken=True))
     trail.stop()
 
@@ -152,20 +69,11 @@ EXPECTED = [
     ("110114", ["110122"], "E", "4"),
     ("110114", ["110122"], "E", "0"),
     ("110114", ["110123"], "E", "0"),
+    ("110103", [], "R", "0"),
+    ("110104", [], "R", "0"),
     ("110113", ["110129"], "E", "0"),
     ("110100", ["110121"], "E", "0"),
 ]
-
-
-def summary(root: ET.Element) -> tuple[str, list[str], str, str]:
-    event = root.find("EventIdentification")
-    (kind,) = codes(event, "EventID")
-    return (
-        kind,
-        codes(event, "EventTypeCode"),
-        event.get("EventActionCode"),
-        event.get("EventOutcomeIndicator"),
-    )
 
 
 def trail_of(sinks: list, counted: list[str] | None = None) -> AuditTrail:
@@ -188,9 +96,16 @@ def test_every_event_makes_its_message_by_the_schema(tmp_path: Path, result: lis
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     received, sent = messages[1], messages[5]
+    shown, taken = messages[9:11]
+    for message in (shown, taken):
+        person, program = message.findall("ActiveParticipant")
+        assert (person.get("UserID"), person.get("UserIsRequestor")) == ("someone", "true")
+        assert person.get("NetworkAccessPointID") == "10.0.0.5"
+        assert (program.get("UserID"), program.get("UserIsRequestor")) == ("dicom-node", "false")
     header = dcmread(result[0], stop_before_pixels=True)
-    for message in (received, sent):
+    for message in (received, sent, taken):
         assert sorted(codes(message, "ActiveParticipant/RoleIDCode")) == ["110152", "110153"]
+    for message in (received, sent, shown):
         study, patient = message.findall("ParticipantObjectIdentification")
         assert study.get("ParticipantObjectID") == header.StudyInstanceUID
         assert patient.get("ParticipantObjectID") == header.PatientID

@@ -23,6 +23,9 @@ from tests.support.spot import SPOT, Spot, affine_of, image_spot
 PATIENT_NAME = "Phantom, Brain"
 
 
+AUDIT = "audit.xml"
+
+
 @dataclass(frozen=True)
 class Site:
     """A running node.
@@ -110,6 +113,7 @@ def serve_site(folder: Path) -> Iterator[Site]:
             folder / "node.toml", port=dicom_port, models=models, destinations=destinations, quiet_s=8
         )
         text = path.read_text().replace("[web]\nenabled = false", f"[web]\nport = {web_port}")
+        text += f'\n[audit]\nfile = "{folder / AUDIT}"\n'
         path.write_text(text.replace('name = "down"', 'name = "down"\nretry_attempts = 1'))
         with node_process(path, web_port):
             site = Site(f"http://127.0.0.1:{web_port}", folder, image_spot(), dicom_port)

@@ -94,6 +94,27 @@ def test_each_role_gets_what_is_declared_and_no_more(role: Role, gated: Gated) -
                 assert status == 403, (method, path)
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v1/detect"), ("POST", "/try")])
+def test_who_may_not_send_files_is_told_before_they_are_sent(method: str, path: str, gated: Gated) -> None:
+    """The body is never sent: an answer that waits for it does not come."""
+    head = [
+        f"{method} {path} HTTP/1.1",
+        "host: 127.0.0.1",
+        f"authorization: Bearer {gated.tokens[Role.VIEWER]}",
+        "content-type: multipart/form-data; boundary=b",
+        "content-length: 1000000",
+    ]
+    where = httpx.URL(gated.url)
+    assert isinstance(gated.trust, ssl.SSLContext)
+    with (
+        socket.create_connection((where.host, where.port), timeout=60) as plain,
+        gated.trust.wrap_socket(plain, server_hostname=where.host) as connection,
+    ):
+        connection.sendall("\r\n".join([*head, "", ""]).encode())
+        answer = connection.recv(1 << 16)
+    assert answer.startswith(b"HTTP/1.1 403 "), answer
+
+
 def test_without_a_login_nothing_is_shown(gated: Gated) -> None:
     with gated.client() as client:
         for method, path, _ in [*routes(gated), ("GET", "/nothing", None), ("PUT", "/series", None)]:

@@ -1,8 +1,8 @@
 """The commands for users and tokens, and where these are kept.
 
-Covered: what each command prints, returns and changes; a password by a line on standard input and by a
-terminal, twice; what is refused; the secret of a provider proven by check-config; a PostgreSQL in place of
-the file. Not covered: what users and tokens may do (test_access).
+Covered: what each command prints, returns and changes, and that the audit trail has it; a password by a
+line on standard input and by a terminal, twice; what is refused; the secret of a provider proven by
+check-config; a PostgreSQL in place of the file. Not covered: what users and tokens may do (test_access).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from typer.testing import CliRunner
@@ -28,8 +29,10 @@ from dicom_node.web.access.store import open_store
 from dicom_node.web.access.tokens import Tokens
 from dicom_node.web.access.users import Users
 from dicom_node.workflow.database import open_ledger
+from tests.operate.audit_checks import alert_of, check, summary
 from tests.support.postgres import PASSWORD as OF_POSTGRES
 from tests.support.postgres import Postgres, postgres
+from tests.support.running import free_port
 from tests.web.gated import PASSWORD
 
 
@@ -84,6 +87,42 @@ def test_what_is_no_good_is_refused(
 ) -> None:
     say(configuration, "user", "add", "there", "--role", "viewer", text=f"{PASSWORD}\n")
     assert why in say(configuration, "user", *arguments, text=text, exit_code=2)
+
+
+def test_each_change_is_written_into_the_audit_trail(configuration: Path) -> None:
+    trail = configuration.parent / "audit.xml"
+    configuration.write_text(f'{configuration.read_text()}[audit]\nfile = "{trail}"\n')
+    say(configuration, "user", "add", "anna", "--role", "viewer", text=f"{PASSWORD}\n")
+    say(configuration, "user", "role", "anna", "--role", "admin")
+    say(configuration, "user", "list")
+    say(configuration, "user", "remove", "nobody", exit_code=2)
+    secret = say(configuration, "token", "create", "lab", "--role", "viewer").strip()
+    told = [ET.fromstring(line) for line in trail.read_text().splitlines()]  # noqa: S314 - ours
+    for message in told:
+        check(message)
+    assert [summary(message) for message in told] == [("110113", ["110137"], "E", "0")] * 3
+    assert [alert_of(message) for message in told] == [
+        "user anna was added, with the role viewer",
+        "user anna has the role admin",
+        "token lab was made, with the role viewer",
+    ]
+    assert secret not in trail.read_text()
+    assert PASSWORD not in trail.read_text()
+
+
+def test_a_trail_that_cannot_be_written_to_is_named_before_anything_changes(configuration: Path) -> None:
+    configuration.write_text(f'{configuration.read_text()}[audit]\nfile = "{configuration.parent}"\n')
+    add = ("user", "add", "anna", "--role", "viewer")
+    assert "audit.file" in say(configuration, *add, text=f"{PASSWORD}\n", exit_code=2)
+    assert say(configuration, "user", "list") == "no users\n"
+
+
+def test_a_server_that_cannot_be_told_of_a_change_is_named(configuration: Path) -> None:
+    server = f'[audit.syslog]\nhost = "127.0.0.1"\nport = {free_port()}\n'
+    configuration.write_text(f"{configuration.read_text()}{server}")
+    told = say(configuration, "user", "add", "anna", "--role", "viewer", text=f"{PASSWORD}\n", exit_code=2)
+    assert "it is done, but the audit trail was not told" in told
+    assert "anna" in say(configuration, "user", "list")
 
 
 def test_a_token_is_made_listed_and_revoked(configuration: Path) -> None:

@@ -2,8 +2,8 @@
 
 Covered: detect and segment of PNG, JPEG, one DICOM image, a series, a zip; each form of the answer; what
 is refused, and how; the OpenAPI description; orders; what other sites and machines may not; that names of
-patients stand in no address and no log. Not covered: what the pages look like and do in a browser
-(test_pages_in_browser), limits of uploads one by one (test_uploads).
+patients stand in no address and no log, and that the audit trail has who looks and takes. Not covered: what
+the pages look like and do in a browser (test_pages_in_browser), limits of uploads one by one (test_uploads).
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ import httpx
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import SegmentationStorage
 
 from dicom_node.log import series_id
+from dicom_node.settings import load_settings
+from dicom_node.workflow.acceptance import Acceptance
+from dicom_node.workflow.database import open_ledger
 from dicom_node.workflow.entry import State
 from tests.support.running import wait_for
-from tests.web.site import PATIENT_NAME, Site
+from tests.web.site import AUDIT, PATIENT_NAME, Site
 
 pytestmark = pytest.mark.slow
 TIMEOUT_S = 120
+ACCESSED, TRANSFERRED = "110103", "110104"  # PS3.16 CID 400
 
 
 def post(site: Site, path: str, *files: Path, **fields: str) -> httpx.Response:
@@ -267,6 +272,41 @@ def test_a_series_shows_its_own_lines_of_the_log_and_those_alone(site: Site) -> 
     assert name["found"] not in told
     assert site.uid("found") not in told
     assert "Phantom" not in told
+
+
+def audited(site: Site, code: str) -> list[str]:
+    """Messages of one kind about the series ``found``, by its patient's name."""
+    lines = (site.folder / AUDIT).read_text().splitlines()
+    return [line for line in lines if f'csd-code="{code}"' in line and "(without login)" in line]
+
+
+def test_who_looks_at_a_series_and_takes_its_files_is_written_down_once(site: Site) -> None:
+    number = site.entry("found").number
+    for path in ("", "/slice/3", "/slice/4", "/slice/4/heatmap", "/picture/4", ""):
+        assert get(site, f"/series/{number}{path}").status_code == 200
+    assert get(site, f"/series/{number}/file/seg").status_code == 200
+    wait_for(lambda: audited(site, TRANSFERRED))
+    study = pydicom.dcmread(series(site, "found")[0], stop_before_pixels=True).StudyInstanceUID
+    looked = [line for line in audited(site, ACCESSED) if study in line]
+    assert len(looked) == 1
+    assert 'UserIsRequestor="true" NetworkAccessPointID="127.0.0.1"' in looked[0]
+    (taken,) = audited(site, TRANSFERRED)
+    assert study in taken
+    assert f'UID="{SegmentationStorage}" NumberOfInstances="1"' in taken
+
+
+def test_a_class_that_a_destination_refuses_is_told_on_the_page_of_the_node(site: Site) -> None:
+    settings = load_settings(site.folder / "node.toml")
+    (archive,) = (each for each in settings.destinations if each.name == "archive")
+    ledger = open_ledger(settings)
+    acceptance = Acceptance(ledger)
+    try:
+        assert "takes no" not in get(site, "/node").text
+        acceptance.note_refusal(archive, SegmentationStorage)
+        assert "takes no Segmentation Storage: offered again after" in get(site, "/node").text
+    finally:
+        acceptance.forget_refusals(archive)
+        ledger.close()
 
 
 def test_the_node_page_masks_what_is_secret(site: Site) -> None:

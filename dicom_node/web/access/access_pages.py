@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from dicom_node.web.access.login_pages import AtDesk
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.roles import Role
 from dicom_node.web.pages import page
 
-router = APIRouter(include_in_schema=False, prefix="/access")
+router = APIRouter(route_class=RoleFirst, include_in_schema=False, prefix="/access")
 
 
 @router.get("")

@@ -10,14 +10,14 @@ from fastapi.responses import RedirectResponse, Response
 from dicom_node.web.access.addresses import within
 from dicom_node.web.access.cookies import done, errand_name, forget, keep, send_off
 from dicom_node.web.access.desk import Desk, Refusal
-from dicom_node.web.access.needs import needs
+from dicom_node.web.access.needs import RoleFirst, needs
 from dicom_node.web.access.provider import Errand, NotLetIn, Provider, ProviderUnavailable
 from dicom_node.web.access.roles import Role
-from dicom_node.web.access.visitor import visitor_of
+from dicom_node.web.access.visitor import host_of, visitor_of
 from dicom_node.web.node_view import View
 from dicom_node.web.pages import page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=RoleFirst, include_in_schema=False)
 
 
 def _desk(request: Request) -> Desk:
@@ -123,8 +123,3 @@ def log_out(request: Request, node: View, desk: AtDesk) -> Response:
     answer = RedirectResponse("/login", 303)
     forget(answer, is_secure=node.started.web.is_encrypted)
     return answer
-
-
-def host_of(request: Request) -> str:
-    """From where a request comes, as far as a stated proxy tells."""
-    return request.client.host if request.client else ""

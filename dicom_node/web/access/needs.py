@@ -1,11 +1,16 @@
-"""What each route needs: declared beside it, by :func:`needs`; a route that declares nothing is nobody's."""
+"""What each route needs: declared beside it, by :func:`needs`; a route that declares nothing is nobody's.
+
+It is asked for twice: of every route as a dependency of the application, which comes after the body was read,
+and by :class:`RoleFirst` before that, so that nobody sends a file for nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
 
 from dicom_node.web.access.roles import Role
 from dicom_node.web.access.visitor import visitor_of
@@ -43,3 +48,17 @@ def require_role(request: Request) -> None:
         raise HTTPException(403, "this is open to nobody: its route declares no role")
     if not visitor_of(request).role.covers(needed):
         raise HTTPException(403, f"this needs the role {needed}: ask an administrator for it")
+
+
+class RoleFirst(APIRoute):
+    """A route that looks at the role before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Make what answers a request."""
+        answer = super().get_route_handler()
+
+        async def answer_who_may(request: Request) -> Response:
+            require_role(request)
+            return await answer(request)
+
+        return answer_who_may

@@ -46,3 +46,8 @@ def visitor_of(request: HTTPConnection) -> Visitor:
     """Look up who sent a request; nobody, where it was not looked at yet."""
     visitor: Visitor = request.scope.get("state", {}).get(_KEY, NOBODY)
     return visitor
+
+
+def host_of(request: HTTPConnection) -> str:
+    """From where a request comes, as far as a stated proxy tells."""
+    return request.client.host if request.client else ""
