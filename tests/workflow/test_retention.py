@@ -6,11 +6,12 @@ instances a network file system shows after a crash of its server.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -226,6 +227,27 @@ def test_beyond_the_maximum_the_oldest_go_first_and_no_more_than_needed(shelf: C
     assert [holding.name for holding in due] == [f"{UID}.1", f"{UID}.2"]
     object.__setattr__(node.settings.retention, "maximum_gb", held * 1.1 / (1 << 30))
     assert node.retention.due(LATER) == []
+
+
+def test_what_stays_is_not_kept_in_memory_while_the_rest_is_looked_for(
+    shelf: Callable[..., Shelf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shelf(images_days=7)
+    for number in range(5):
+        here.receive(1, uid=f"{UID}.{number}")
+        here.enter(State.SKIPPED, uid=f"{UID}.{number}")
+    holdings, at_once = here.retention._holdings, []
+
+    def counted(now: datetime) -> Iterator[Holding]:
+        for holding in holdings(now):
+            yield holding
+            at_once.append(sum(isinstance(each, Holding) for each in gc.get_objects()))
+
+    monkeypatch.setattr(here.retention, "_holdings", counted)
+    assert here.retention.due(NOW) == []
+    assert len(at_once) == 5
+    assert at_once[-1] == at_once[0] > 0
+    assert len(here.retention.due(LATER)) == 5
 
 
 def test_what_still_may_be_arriving_stays_whatever_the_size(shelf: Callable[..., Shelf]) -> None:
