@@ -10,9 +10,10 @@
       place.textContent = "asking";
       try {
         const answer = await fetch(`/node/echo/${button.dataset.name}`, { method: "POST", headers: csrf() });
-        place.innerHTML = answer.ok ? await answer.text() : "";
+        if (answer.status === 401) { location.reload(); return; } // the session has ended
+        place.innerHTML = answer.ok ? await answer.text() : "That was not done."; // made by the node's own templates, which escape
       } catch {
-        place.textContent = "the node does not answer";
+        place.textContent = "The node does not answer.";
       }
       button.disabled = false;
     });
@@ -25,7 +26,7 @@
     try {
       const answer = await fetch("/node/reload", { method: "POST", headers: csrf() });
       if (answer.status === 401) { location.reload(); return; }
-      place.innerHTML = answer.ok || answer.status === 409 ? await answer.text() : "That was not done."; // made by the node's own templates, which escape
+      place.innerHTML = answer.ok || answer.status === 409 ? await answer.text() : "That was not done.";
     } catch {
       place.textContent = "The node does not answer.";
     }

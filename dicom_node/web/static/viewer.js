@@ -87,7 +87,7 @@
       else return;
       event.preventDefault();
     });
-    pane.addEventListener("wheel", (event) => {
+    if (facts.slices > 1) pane.addEventListener("wheel", (event) => {
       event.preventDefault();
       go(state.index + Math.sign(event.deltaY));
     }, { passive: false });
