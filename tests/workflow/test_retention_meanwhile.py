@@ -1,0 +1,154 @@
+"""Deletion and what comes meanwhile or later: late images, crashes between any two deletions, two threads.
+
+Not covered: which instances a network file system shows after a crash of its server.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from dicom_node.receive.completion import look
+from dicom_node.results.files import read_predecessor, read_result_set
+from dicom_node.workflow.ledger import Sent, State
+from dicom_node.workflow.retention import Holding, What
+from tests.workflow.shelf import BOTH, LATER, NOW, UID, Shelf
+
+
+def test_a_late_image_of_a_deleted_series_is_told_of_and_not_analysed(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2, 3)
+    node.enter(State.DONE, Sent.DONE)
+    node.retention.clean(LATER)
+    node.receive(4)
+    node.take()
+    assert node.jobs.taken == []
+    late, _ = node.ledger.entries(series_instance_uid=UID)
+    assert late.state is State.FAILED
+    assert "1 late images; 3 images of this series were deleted" in late.detail
+    assert late.remedy == "send the whole series again"
+    assert late in node.ledger.failed()
+    assert node.due() == []  # nobody has looked at it
+
+    node.receive(1, 2)  # the series comes again, with a pause
+    node.take()
+    assert node.jobs.taken == []
+    node.receive(3)
+    node.take()
+    assert node.jobs.taken == [4]
+    node.enter(State.DONE, Sent.DONE)
+    assert node.due() == [What.IMAGES, What.RESULTS]
+    assert node.ledger.entries(series_instance_uid=UID)[0].version > 1
+
+
+def test_a_deleted_series_that_comes_again_in_part_is_nothing_new(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2, 3)
+    node.enter(State.DONE, Sent.DONE)
+    node.retention.clean(LATER)
+    node.receive(2)
+    node.take()
+    assert node.jobs.taken == []
+    assert len(node.ledger.entries(series_instance_uid=UID)) == 1
+    assert What.IMAGES not in node.due(NOW + timedelta(days=6))
+    assert What.IMAGES in node.due(NOW + timedelta(days=8))
+    node.receive(1, 3)
+    node.take()
+    assert node.jobs.taken == [3]  # the same version: the book knows it
+
+
+@pytest.mark.parametrize("survives", [1, 2, 3])
+def test_a_crash_between_two_deletions_leaves_nothing_that_is_analysed(
+    shelf: Callable[..., Shelf], survives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2, 3)
+    node.enter(State.DONE, Sent.DONE)
+    unlink, count = Path.unlink, 0
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        nonlocal count
+        count += 1
+        if count == survives:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", die)
+    with pytest.raises(KeyboardInterrupt):
+        node.retention.clean(LATER)
+    monkeypatch.undo()
+    left = look(node.spool, UID)
+    assert left is not None
+    assert left.instances == 4 - survives
+    node.intake.take(left)
+    assert node.jobs.taken == ([3] if survives == 1 else [])  # whole: the version that the book knows
+    assert What.IMAGES in [h.what for h in node.retention.clean(LATER)]
+    assert look(node.spool, UID) is None
+
+
+def test_a_crash_within_the_deletion_of_results_is_gone_on_with(
+    shelf: Callable[..., Shelf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = shelf(results_days=30)
+    node.receive(1)
+    node.enter(State.DONE, Sent.DONE)
+    (folder,) = (node.settings.folder / "results").glob("*/*")
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        node.retention.clean(LATER)
+    monkeypatch.undo()
+    assert read_result_set(folder) is not None
+    (holding,) = node.retention.clean(LATER)
+    assert [path.name for path in holding.paths] == ["result.json", "sc.dcm", "seg.dcm", "sr.dcm"]
+
+
+def test_what_a_later_version_must_know_of_deleted_results_is_kept_without_patient_data(
+    shelf: Callable[..., Shelf],
+) -> None:
+    node = shelf(results_days=30)
+    node.receive(1)
+    node.enter(State.DONE, Sent.DONE)
+    (folder,) = (node.settings.folder / "results").glob("*/*")
+    before = read_result_set(folder)
+    node.retention.clean(LATER)
+    assert read_result_set(folder) is None
+    after = read_predecessor(folder)
+    assert [(o.kind, o.sop_instance_uid, o.series_instance_uid) for o in after.objects] == [
+        (o.kind, o.sop_instance_uid, o.series_instance_uid) for o in before.objects
+    ]
+    assert after.study_instance_uid == before.study_instance_uid
+    for made in after.objects:
+        kept = pydicom.dcmread(made.path)
+        assert kept.SeriesDate == "20260101"
+        assert "PatientName" not in kept
+        assert made.path.stat().st_size < 2000
+
+
+def test_an_image_that_comes_between_finding_and_deleting_is_kept(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2)
+    node.enter(State.DONE, Sent.DONE)
+    found: list[Holding] = node.retention.due(LATER)
+    node.receive(3)
+    assert not node.retention._delete(found[0], LATER)
+    assert len(node.spool.instances(UID)) == 3
+
+
+def test_taking_up_a_series_waits_for_its_deletion(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2)
+    series = look(node.spool, UID)
+    with node.spool.exclusively():
+        taking = threading.Thread(target=node.intake.take, args=(series,))
+        taking.start()
+        time.sleep(0.3)
+        assert node.jobs.taken == []
+        node.spool.delete(UID, node.spool.instances(UID))
+    taking.join()
+    assert node.jobs.taken == []
