@@ -1,4 +1,4 @@
-"""The thread that deletes, alone and in a whole node. Not covered: which rule deletes what (test_retention)."""
+"""What deletes, alone and in a whole node. Not covered: which rule deletes what (test_retention)."""
 
 from __future__ import annotations
 
