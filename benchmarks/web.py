@@ -111,7 +111,7 @@ def measure(folder: Path, count: int, times: int) -> None:
         ledger.open_job(f"{uid}-0", uid, len(datasets))
         numbers[name] = ledger.entries(series_instance_uid=uid)[0].number
     completion = Completion(settings.completion, spool, lambda _: None)
-    app = create_app(NodeView(settings, Stations(settings), ledger, spool, completion))
+    app = create_app(NodeView(settings, Stations(settings), ledger, spool, completion, folder / "trials"))
     client = TestClient(app, base_url="http://127.0.0.1")
 
     print(f"{count} series in the book{'':25} median ms   max ms")

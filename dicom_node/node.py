@@ -122,9 +122,10 @@ class Node:
             tell=tell,
         )
         self.operations = Operations(settings, bulletin, self._watched(databases.ledger), self.engine)
+        self._trials = settings.folder / "trials" / executor
         self.web = self._make_page(path, tell) if settings.web.enabled else None
-        if self.web is None and not is_shared:
-            shutil.rmtree(settings.folder / "trials", ignore_errors=True)  # of an earlier start with a page
+        if self.web is None:
+            shutil.rmtree(self._trials, ignore_errors=True)  # of an earlier start with a page
         self._reloading = threading.Lock()  # SIGHUP and the page may ask at once
         self._reload = path and Reload(
             path,
@@ -249,6 +250,7 @@ class Node:
             self.ledger,
             self.spool,
             self.completion,
+            self._trials,
             reload=self.reload if path else None,
             tell=tell,
         )

@@ -43,7 +43,7 @@ def create_app(node: NodeView, desk: Desk | None = None) -> FastAPI:
     """
     web = node.settings.web
     shelf = Shelf(web.cache_mb << 20)
-    trials = Trials(node.stations, node.settings.folder / "trials", shelf)
+    trials = Trials(node.stations, node.trials, shelf)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -25,6 +26,7 @@ class NodeView:
     Attributes
     ----------
     started : the settings at its start; those that hold now are ``settings``
+    trials : folder of what is tried out on this node's page, and on no other's that shares its data
     reload : reads the configuration again, as SIGHUP does; None for a node that has no file of it
     tell : is told who sees what
     since : when that was
@@ -35,6 +37,7 @@ class NodeView:
     ledger: Ledger
     spool: Spool
     completion: Completion
+    trials: Path
     reload: Callable[[], Change] | None = None
     tell: Tell = nobody
     since: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -98,7 +98,9 @@ def serve_gated(folder: Path, authority: Authority | None = None, **web: object)
     assert desk
     ledger, spool = Ledger(book), Spool(folder / "spool", minimum_free_mb=0)
     completion = Completion(settings.completion, spool, lambda _: None)
-    app = create_app(NodeView(settings, Stations(settings), ledger, spool, completion), desk)
+    app = create_app(
+        NodeView(settings, Stations(settings), ledger, spool, completion, folder / "trials"), desk
+    )
     app.include_router(router_of(Endpoints(Metrics(ledger.entry), lambda: Report({}), lambda: Report({}))))
     server = WebServer(settings.web, app)
     server.start()

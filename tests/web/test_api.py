@@ -163,7 +163,7 @@ def test_nothing_that_was_tried_stays_or_is_sent(site: Site) -> None:
     post(site, "/api/v1/segment", *series(site, "found"))
 
     def gone() -> bool:
-        return not any((site.folder / "var" / "trials").glob("*/out-*/seg.dcm"))
+        return not any((site.folder / "var" / "trials").glob("*/*/out-*/seg.dcm"))
 
     wait_for(gone)
     assert {path.name for path in (site.folder / "archive").iterdir()} == before

@@ -76,7 +76,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Fast
     write_series(datasets, node.folder / "spool" / "series" / uid)
     ledger.open_job(f"{uid}-0", uid, len(datasets))
     app = create_app(
-        NodeView(node, Stations(node), ledger, spool, Completion(node.completion, spool, lambda _: None))
+        NodeView(
+            node,
+            Stations(node),
+            ledger,
+            spool,
+            Completion(node.completion, spool, lambda _: None),
+            node.folder / "trials",
+        )
     )
     server = WebServer(node.web, app)
     server.start()

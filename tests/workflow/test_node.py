@@ -165,13 +165,16 @@ def test_a_node_without_a_page_loads_no_library_for_it_and_removes_what_one_has_
     tmp_path: Path, port: int, spot_models: Path
 ) -> None:
     configuration = configure(tmp_path, port, spot_models)
-    tried = tmp_path / "var" / "trials" / "1" / "in"
-    tried.mkdir(parents=True)
+    tried = tmp_path / "var" / "trials" / "node" / "1" / "in"
+    of_another_node = tmp_path / "var" / "trials" / "other" / "1"  # in a folder that they share
+    for folder in (tried, of_another_node):
+        folder.mkdir(parents=True)
     command = [sys.executable, "-c", BUILD, configuration]
     built = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (built.stdout.splitlines()[-1:], built.returncode) == ([""], 0), built.stderr
     assert (tmp_path / "var" / "ledger.sqlite").exists()
     assert not tried.parent.parent.exists()
+    assert of_another_node.exists()
 
 
 def test_status_and_explain_tell_of_arriving_done_and_skipped_series(
