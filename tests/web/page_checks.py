@@ -1,7 +1,11 @@
 """Scripts that look at a page from within: contrast, names, whether all is loaded."""
 
-LOADED = """() => [...document.querySelectorAll("#right img[src]")]
-  .every((image) => image.complete && image.naturalWidth)"""
+LOADED = """() => {
+  const viewer = document.getElementById("viewer");
+  const images = [...document.querySelectorAll("#viewer img[src]")];
+  const loaded = images.every((image) => image.complete && image.naturalWidth);
+  return !viewer || ("shown" in viewer.dataset && loaded);
+}"""
 
 LOW_CONTRASTS = """() => {
   // of each visible text against the nearest opaque ground (WCAG 2.2, 1.4.3)

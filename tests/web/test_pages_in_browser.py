@@ -23,7 +23,7 @@ from tests.web.page_checks import LOADED, LOW_CONTRASTS, NAMELESS
 from tests.web.site import PATIENT_NAME, Site
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests.viewer.browser import chromium
 
@@ -252,6 +252,31 @@ def test_slices_are_gone_through_by_slider_keys_wheel_plot_and_table(tab: Tab) -
     assert page.locator("#index").input_value() == "9"
     page.get_by_role("button", name=f"Go to slice {start}").click()
     tab.said(re.compile(rf"Slice {start} of 12.*Detector: (0\.9|1\.0).*positive.*Lesion 1"))
+
+
+def test_a_slice_and_what_is_laid_over_it_change_together(tab: Tab) -> None:
+    page = tab.open_series("found")
+    page.wait_for_function(LOADED)
+    late: list[Route] = []
+    key, far = ("Home", 0) if slice_with_most(tab.site) > 6 else ("End", 11)  # not fetched ahead
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    page.route(re.compile(f"/slice/{far}/heatmap"), hold)
+    images = [page.locator(f"#{name}") for name in ("left-anatomy", "right-anatomy", "right-layer")]
+    before = [image.get_attribute("src") for image in images]
+    page.locator("#left").focus()
+    with page.expect_response(re.compile(f"/slice/{far}$")) as response:
+        page.keyboard.press(key)
+    response.value.finished()
+    tab.said(f"Slice {far + 1} of 12")
+    assert [image.get_attribute("src") for image in images] == before
+    late[0].continue_()
+    page.wait_for_function(LOADED)
+    after = [image.get_attribute("src") for image in images]
+    assert after[0] == after[1]
+    assert not set(after) & set(before)
 
 
 def test_layers_opacity_views_and_window_change_what_is_seen(tab: Tab) -> None:

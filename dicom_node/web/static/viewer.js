@@ -34,10 +34,18 @@
   }
   const layerOf = (index) => `${facts.base}/slice/${index}/${state.layer}`;
 
-  function put(image, address, index) {
-    picture(address).then(
-      (url) => { if (index === state.index) image.src = url; },
-      () => { at("said").textContent = "The picture cannot be had: is the node running?"; },
+  let turn = 0;
+  function put(index) { // both at once: what is laid over never lies on another slice
+    const mine = ++turn;
+    delete at("viewer").dataset.shown;
+    Promise.all([picture(anatomyOf(index)), state.layer ? picture(layerOf(index)) : null]).then(
+      ([anatomy, layer]) => {
+        if (mine !== turn) return;
+        at("left-anatomy").src = at("right-anatomy").src = anatomy;
+        if (layer) at("right-layer").src = layer;
+        at("viewer").dataset.shown = index;
+      },
+      () => { if (mine === turn) at("said").textContent = "The picture cannot be had: is the node running?"; },
     );
   }
 
@@ -54,9 +62,7 @@
   let waiting = 0;
   function show() {
     const index = state.index;
-    put(at("left-anatomy"), anatomyOf(index), index);
-    put(at("right-anatomy"), anatomyOf(index), index);
-    if (state.layer) put(at("right-layer"), layerOf(index), index);
+    put(index);
     clearTimeout(waiting);
     waiting = setTimeout(ahead, 60);
     if (at("index")) at("index").value = index + 1;
