@@ -16,6 +16,7 @@ from dicom_node.workflow.lease import Lease
 from dicom_node.workflow.ledger import Entry, Ledger, Sent, State
 from dicom_node.workflow.repair import Repair
 from dicom_node.workflow.series_job import SeriesJob, job_id_of, run_of
+from dicom_node.workflow.watch import GRACE_S
 from dicom_node.workflow.worked import Outcome
 
 EVERY_S = 1.0  # how soon an order is taken up
@@ -50,8 +51,8 @@ class Upkeep:
 
     def start(self) -> None:
         """Mend the book, take up the orders that were given meanwhile, and go on so."""
+        alive, _ = self._lease.others()
         if self._lease.leads:
-            alive, _ = self._lease.others()
             self._engine.drop_older()
             self._repair.at_start(at_once=not alive)
             self.take_orders()
@@ -93,17 +94,21 @@ class Upkeep:
         )
 
     def _run(self) -> None:
-        repaired_at = time.monotonic()
+        due_at, shapes = time.monotonic() + REPAIR_EVERY_S, set(self._engine.shapes())
         while not self._stopping.wait(EVERY_S):
-            self.beat_at = time.monotonic()
+            self.beat_at = now = time.monotonic()
+            before, shapes = shapes, set(self._engine.shapes())
+            if before - shapes:  # no process of another release is left, unless it comes back
+                due_at = min(due_at, now + GRACE_S)
             if not self._lease.leads:
                 continue
             try:
                 self._engine.follow_clock()
                 self.take_orders()
-                if time.monotonic() - repaired_at >= REPAIR_EVERY_S:
-                    repaired_at = time.monotonic()
-                    self._engine.drop_older()
+                if now >= due_at:
+                    due_at = now + REPAIR_EVERY_S
+                    if self._engine.drop_older():
+                        due_at = now + GRACE_S
                     self._repair.while_running()
             except Cancelled:
                 continue  # cancelled while it was taken up: the book says so
