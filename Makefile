@@ -27,7 +27,7 @@ test: $(UV) ## set up and run everything that CI runs
 	@$(SYNC) --extra train --group docs
 	@sh tests/install_peers.sh
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 test-viewer: $(UV) ## what OHIF shows of the results, in Chromium (minutes; fetches OHIF once)
 	@$(SYNC) --extra train

@@ -28,6 +28,7 @@ FROZEN = Path(__file__).with_name("frozen_figures.json")
 REFRESH = "run: python -m tests.training.test_frozen_figures"
 
 EVERY = 5  # patients, of which one is taken
+EVERY_OF_ALTERNATIVES = 16
 SETS = {Contrast.FLAIR: ("lgg_flair",), Contrast.T1CE: ("cheng_t1ce", "btp_t1post")}
 FIGURES = {
     "detector": ("auc", "ece", "recall", "precision"),
@@ -39,9 +40,11 @@ TOLERANCE = 5e-4
 
 def measured(data, bundle, out):
     """Evaluate a bundle on every nth test patient of the data sets of its contrast."""
-    (contrast,) = read_manifest(MODELS / bundle).contrasts
+    manifest = read_manifest(MODELS / bundle)
+    (contrast,) = manifest.contrasts
     folders = [data / name for name in SETS[contrast]]
-    metrics = run_evaluation(MODELS / bundle, folders, "test", out, every=EVERY)
+    every = EVERY_OF_ALTERNATIVES if manifest.alternative else EVERY
+    metrics = run_evaluation(MODELS / bundle, folders, "test", out, every=every)
     figures = {
         f"{part} {name}": round(metrics[part][name], 6) for part, names in FIGURES.items() for name in names
     }
