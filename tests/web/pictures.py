@@ -16,12 +16,11 @@ import httpx
 import numpy as np
 from playwright.sync_api import Page, expect
 
-from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.phantom.mr_series import write_series
 from dicom_node.phantom.scan import Scan, scan_phantom
 from dicom_node.series.volume import Plane
 from dicom_node.trial.archive import Archive
-from tests.support.running import free_port, node_process, wait_for, wait_until_ended
+from tests.support.running import free_port, node_process, send, wait_for, wait_until_ended
 from tests.viewer.browser import chromium
 from tests.web.page_checks import LOADED
 
@@ -74,8 +73,7 @@ def make_pictures(out: Path, folder: Path) -> None:
             url = f"http://127.0.0.1:{web_port}"
             wait_for(lambda: httpx.get(f"{url}/ready", timeout=60).status_code == 200)
             for number, scan in enumerate(scans, 1):
-                paths = write_series(scan.datasets, folder / str(number))
-                list(send_files(Peer("DICOM_NODE", "127.0.0.1", port, "PACS"), paths))
+                send(write_series(scan.datasets, folder / str(number)), port)
                 wait_until_ended(folder / "var", number)
             with chromium() as browser:
                 page = browser.new_page(viewport={"width": WIDTH, "height": 900}, reduced_motion="reduce")

@@ -10,10 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pydicom
-from typer.testing import CliRunner
 
-from dicom_node.cli import app
-from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.trial.archive import Archive
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import State
@@ -22,6 +19,8 @@ from tests.support.running import (
     entries_of,
     free_port,
     node_process,
+    say,
+    send,
     wait_for,
     wait_until_ended,
     write_configuration,
@@ -34,15 +33,6 @@ def test_a_node_deletes_what_was_delivered_and_says_how_much_is_held(
     tmp_path: Path, spot_models: Path, series_of: Callable[..., list[Path]]
 ) -> None:
     paths, port, folder = series_of(image_spot()), free_port(), tmp_path / "var"
-
-    def send(some: list[Path]) -> None:
-        list(send_files(Peer("DICOM_NODE", "127.0.0.1", port, "TEST"), some))
-
-    def say(*arguments: str) -> str:
-        told = CliRunner().invoke(app, [*arguments, "--config", str(configuration)])
-        assert told.exit_code == 0, told.output
-        return told.stdout
-
     with Archive(tmp_path / "archive", "ARCHIVE") as archive:
         configuration = write_configuration(
             tmp_path / "node.toml",
@@ -51,25 +41,27 @@ def test_a_node_deletes_what_was_delivered_and_says_how_much_is_held(
             destinations={"archive": ("ARCHIVE", archive.port)},
         )
         with node_process(configuration, port):
-            send(paths[:-1])
+            send(paths[:-1], port)
             wait_until_ended(folder)
-            assert "nothing is ever deleted" in say("clean")
-            assert re.search(r"held: images of 1 series \(\S+ MB\), results \(\S+ MB\)", say("status"))
+            assert "nothing is ever deleted" in say(configuration, "clean")
+            assert re.search(
+                r"held: images of 1 series \(\S+ MB\), results \(\S+ MB\)", say(configuration, "status")
+            )
             text = configuration.read_text().replace("quiet_s = 3", "quiet_s = 3\nlongest_s = 4")
             configuration.write_text(f"{text}[retention]\nimages_days = 1e-5\nresults_days = 1e-5\n")
             time.sleep(6)
-            dry = say("clean", "--dry-run")
+            dry = say(configuration, "clean", "--dry-run")
             assert re.search(r"would be deleted: images of \S+: 11 files", dry)
             assert re.search(r"would be deleted: results of \S+: \d+ files", dry)
             assert len(list(folder.glob("spool/series/*/*.dcm"))) == 11
-            assert re.search(r"deleted: images of .*\ndeleted: results of ", say("clean"))
-            assert "held: images of 0 series (0.0 MB), results (0.0 MB)" in say("status")
+            assert re.search(r"deleted: images of .*\ndeleted: results of ", say(configuration, "clean"))
+            assert "held: images of 0 series (0.0 MB), results (0.0 MB)" in say(configuration, "status")
 
-            send(paths[-1:])  # late
+            send(paths[-1:], port)  # late
             late, _ = wait_until_ended(folder, jobs=2)
             assert late.state is State.FAILED
-            assert "send the whole series again" in say("status", "--failed")
-            send(paths)
+            assert "send the whole series again" in say(configuration, "status", "--failed")
+            send(paths, port)
             wait_for(lambda: any(e.instances == len(paths) for e in entries_of(folder)))
             whole = next(e for e in wait_until_ended(folder, jobs=3) if e.instances == len(paths))
             assert whole.state is State.DONE

@@ -31,15 +31,12 @@ from tests.support.running import (
     entries_of,
     free_port,
     node_process,
+    send,
     wait_for,
     wait_until_ended,
     write_configuration,
 )
 from tests.support.spot import Series, image_spot
-
-
-def send(paths: list[Path], port: int) -> None:
-    assert len(list(send_files(Peer("DICOM_NODE", "127.0.0.1", port, "TEST"), paths))) == len(paths)
 
 
 def configure(tmp_path: Path, port: int, models: Path, **archives: int) -> Path:
