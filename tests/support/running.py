@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from dicom_node.deliver.cstore import Peer, send_files
 from dicom_node.workflow.ledger import ENDED, Entry, Ledger
 
 T = TypeVar("T")
+PORTS = range(20_000, 32_000)
 
 
 def need(program: str) -> str:
@@ -48,9 +51,29 @@ def dcmtk(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
+    """A port on which nothing listens, and which nobody else is given.
+
+    It lies below those that the system chooses itself for whoever asks for port 0: one of these could be
+    another server's before its own server starts. The processes that test at once on a machine take turns.
+    """
+    turn = Path(tempfile.gettempdir()) / f"dicom-node-tests-{os.getuid()}.port"
+    with turn.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        last = int(file.read() or PORTS.start)
+        port = next(filter(_is_free, (*PORTS[last - PORTS.start + 1 :], *PORTS)))
+        file.truncate(0)
+        file.write(str(port))
+    return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_for(what: Callable[[], T | None], timeout_s: float = 90) -> T:
