@@ -201,7 +201,7 @@ class AuditTrail:
 
 
 def write_user_change(sinks: Iterable[File | Server], source: str, words: str) -> None:
-    """Write down that a command has changed who may use the page; there need be no node that runs.
+    """Write to every sink that a command has changed who may use the page; there need be no node that runs.
 
     Parameters
     ----------
@@ -211,21 +211,23 @@ def write_user_change(sinks: Iterable[File | Server], source: str, words: str) -
     Raises
     ------
     ConfigurationError
-        A sink does not take the message.
+        A sink did not take the message; the others have it.
     """
     who = (Participant(_who_commands(), True, address=socket.gethostname()), _ourselves())
     message = Message(
         Code.SECURITY_ALERT, "E", who, kind=Code.USER_ATTRIBUTES, alert=(words, socket.gethostname())
     )
     xml = to_xml(message, source)
+    faults = []
     for sink in sinks:
         try:
             sink.write(xml)
         except OSError as error:
-            why = f"it is done, but the audit trail was not told: {reason(error)}"
-            raise ConfigurationError(why) from None
+            faults.append(reason(error))
         finally:
             sink.close()
+    if faults:
+        raise ConfigurationError(f"it is done, but the audit trail was not told: {'; '.join(faults)}")
 
 
 def _who_commands() -> str:

@@ -21,6 +21,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.cli import app
+from dicom_node.errors import ConfigurationError
+from dicom_node.operate.audit import write_user_change
+from dicom_node.operate.audit_sink import File
 from dicom_node.settings import Login, Settings
 from dicom_node.web.access.desk import Desk
 from dicom_node.web.access.roles import Role
@@ -123,6 +126,14 @@ def test_a_server_that_cannot_be_told_of_a_change_is_named(configuration: Path) 
     told = say(configuration, "user", "add", "anna", "--role", "viewer", text=f"{PASSWORD}\n", exit_code=2)
     assert "it is done, but the audit trail was not told" in told
     assert "anna" in say(configuration, "user", "list")
+
+
+def test_a_sink_that_cannot_be_told_of_a_change_keeps_it_from_no_other(tmp_path: Path) -> None:
+    trail = tmp_path / "audit.xml"
+    sinks = (File(tmp_path / "gone" / "audit.xml"), File(trail))
+    with pytest.raises(ConfigurationError, match="was not told"):
+        write_user_change(sinks, "node", "user anna was added")
+    assert alert_of(ET.fromstring(trail.read_text())) == "user anna was added"  # noqa: S314 - ours
 
 
 def test_a_token_is_made_listed_and_revoked(configuration: Path) -> None:
