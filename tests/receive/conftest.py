@@ -11,6 +11,7 @@ from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Receive
+from tests.support.running import free_port
 
 # For tests of what is different where other processes receive; the others have the quicker start
 HERE_AND_ELSEWHERE = pytest.mark.parametrize(
@@ -34,7 +35,7 @@ class Running:
         self.ends: list[tuple[int, bool]] = []
         self.losses = 0
         self.receiver = Receiver(
-            settings, self.spool, self.instances.append, self._ended, on_loss=self._lost, port=0
+            settings, self.spool, self.instances.append, self._ended, on_loss=self._lost, port=free_port()
         )
         self.receiver.start()
 
@@ -45,13 +46,22 @@ class Running:
     @property
     def parts(self) -> list[Path]:
         """The part files that hold something."""
-        return [path for path in (self.folder / "incoming").rglob("*.part") if _size(path)]
+        return parts_in(self.folder)
+
+    def use(self, **changes: object) -> None:
+        """Change settings for connections that come from now on."""
+        self.receiver.use(self.receiver._settings.model_copy(update=changes))
 
     def _ended(self, association_id: int, released: bool) -> None:
         self.ends.append((association_id, released))
 
     def _lost(self) -> None:
         self.losses += 1
+
+
+def parts_in(spool: Path) -> list[Path]:
+    """The part files of a spool that hold something."""
+    return [path for path in (spool / "incoming").rglob("*.part") if _size(path)]
 
 
 def _size(path: Path) -> int:
