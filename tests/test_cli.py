@@ -129,7 +129,7 @@ def test_serve_says_in_one_line_why_it_cannot_start(text: str, message: str, tmp
     folder = "" if "folder" in text else f'folder = "{tmp_path / "var"}"\n'
     path.write_text(folder + text.format(taken=taken) + "\n[web]\nenabled = false\n")
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -126,7 +126,7 @@ def write_configuration(
     models: Path,
     destinations: dict[str, tuple[str, int] | str],
     waits: str = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10",
-    quiet_s: float = 3,
+    quiet_s: float = 10,
 ) -> Path:
     """Write a configuration with a pipeline per bundle in ``models``, of its contrasts, to every destination.
 

@@ -47,7 +47,7 @@ def test_a_node_deletes_what_was_delivered_and_says_how_much_is_held(
             assert re.search(
                 r"held: images of 1 series \(\S+ MB\), results \(\S+ MB\)", say(configuration, "status")
             )
-            text = configuration.read_text().replace("quiet_s = 3", "quiet_s = 3\nlongest_s = 4")
+            text = configuration.read_text().replace("[completion]\n", "[completion]\nlongest_s = 4\n")
             configuration.write_text(f"{text}[retention]\nimages_days = 1e-5\nresults_days = 1e-5\n")
             time.sleep(6)
             dry = say(configuration, "clean", "--dry-run")

@@ -218,7 +218,7 @@ def test_a_damaged_database_stops_the_start_with_the_way_out(
     damaged = bench.var / f"{database}.sqlite"
     damaged.write_bytes(b"not a database" * 1000)
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", bench.configuration]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert refused.returncode == 2
     assert f"{database}.sqlite cannot be used" in refused.stderr
     assert "Traceback" not in refused.stderr

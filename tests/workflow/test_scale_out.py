@@ -107,7 +107,7 @@ class Site:
         (folder / "password").write_text(PASSWORD)
         self.hosts: list[Host] = []
 
-    def host(self, name: str, quiet_s: float = 3) -> Host:
+    def host(self, name: str, quiet_s: float = 10) -> Host:
         self.hosts.append(Host(self, name, quiet_s))
         return self.hosts[-1]
 
