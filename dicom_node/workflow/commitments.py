@@ -307,9 +307,9 @@ class Commitments:
         required = destination is not None and destination.commitment == "required"
         state = Sent.FAILED if required else Sent.DONE
         detail = f"not committed: {why}"
-        self._tell(
-            request, replace(standing, state=state, detail=detail, remedy=what_to_do if required else "")
-        )
+        given_up = replace(standing, state=state, detail=detail, remedy=what_to_do if required else "")
+        if not self._tell(request, given_up):
+            return
         log.warning("commitment_given_up", required=required, reason=why)
         gone = events.DeliveryFailed(
             request["job_id"], request["destination"], events.NOT_COMMITTED, required
@@ -324,9 +324,12 @@ class Commitments:
                 return delivery
         return None
 
-    def _tell(self, request: Request, delivery: Delivery) -> None:
-        with suppress(Cancelled):  # then nobody wants to know
+    def _tell(self, request: Request, delivery: Delivery) -> bool:
+        """Tell the book; False when nobody wants to know: it was cancelled, or a report came meanwhile."""
+        with suppress(Cancelled):
             self._ledger.deliver(request["job_id"], delivery)
+            return True
+        return False
 
 
 def _about(request: Request) -> AbstractContextManager[None]:

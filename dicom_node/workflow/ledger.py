@@ -105,7 +105,7 @@ class Ledger(Book):
         Raises
         ------
         Cancelled
-            The ticket is no longer the job's.
+            The ticket is no longer the job's, or the job has ended and would be open again.
         """
         values = {
             "outcome": outcome,
@@ -144,8 +144,8 @@ class Ledger(Book):
         Raises
         ------
         Cancelled
-            The delivery's ticket is no longer the one in the book, or it was cancelled; but what
-            has been sent is entered as sent.
+            The delivery's ticket is no longer the one in the book, or it has ended; but what has been
+            sent is entered as sent, and what is committed as committed.
         """
         values: dict[str, Any] = {
             "state": delivery.state,
@@ -155,8 +155,11 @@ class Ledger(Book):
             "since": sa.func.coalesce(DELIVERIES.c.since, _now()) if delivery.remedy else None,
         }
         this = _delivery_is(job_id, delivery.destination) & (DELIVERIES.c.ticket == delivery.ticket)
-        if delivery.state not in (Sent.DONE, Sent.COMMITTED):
-            this &= DELIVERIES.c.state != Sent.CANCELLED
+        # Whoever comes late - a process that stood still, an answer after the report - undoes nothing
+        if delivery.state is Sent.DONE:
+            this &= DELIVERIES.c.state != Sent.COMMITTED
+        elif delivery.state is not Sent.COMMITTED:
+            this &= DELIVERIES.c.state.in_((*OPEN, delivery.state))
         with self.database.writing() as connection:
             if connection.execute(DELIVERIES.update().where(this).values(values)).rowcount == 0:
                 raise Cancelled(_STOPPED)
@@ -201,20 +204,35 @@ class Ledger(Book):
                 _close_when_ended(connection, job_id)
         return stopped > 0
 
-    def order_job(self, job_id: str, detail: str) -> None:
-        """Let the node work on a job once more, from the start."""
+    def order_job(self, job_id: str, detail: str, ticket: str | None = None) -> bool:
+        """Let the node work on a job once more, from the start.
+
+        Parameters
+        ----------
+        ticket : only where this is still the job's, and it has not ended; otherwise False is returned
+        """
         with self.database.writing() as connection:
             fresh = {"state": State.WAITING, "detail": detail, "remedy": "", "attempts": 0, "since": None}
-            _move(connection, job_id, None, **fresh, ordered=True, ticket=_new_ticket())
+            return _move(connection, job_id, ticket, **fresh, ordered=True, ticket=_new_ticket())
 
-    def order_delivery(self, job_id: str, destination: str, detail: str) -> None:
-        """Let the node send the same files once more."""
+    def order_delivery(self, job_id: str, destination: str, detail: str, ticket: str | None = None) -> bool:
+        """Let the node send the same files once more.
+
+        Parameters
+        ----------
+        ticket : only where this is still the delivery's, and it has not ended; otherwise False is returned
+        """
         fresh = {"state": Sent.PENDING, "detail": detail, "remedy": "", "attempts": 0, "since": None}
-        change = DELIVERIES.update().where(_delivery_is(job_id, destination))
+        this = _delivery_is(job_id, destination)
+        if ticket is not None:
+            this &= (DELIVERIES.c.ticket == ticket) & DELIVERIES.c.state.in_(OPEN)
+        change = DELIVERIES.update().where(this).values(**fresh, ordered=True, ticket=_new_ticket())
         with self.database.writing() as connection:
-            connection.execute(change.values(**fresh, ordered=True, ticket=_new_ticket()))
+            if connection.execute(change).rowcount == 0:
+                return False
             _note(connection, job_id, Sent.PENDING, detail, destination)
             _move(connection, job_id, None, state=State.SENDING)
+            return True
 
     def taken_up(self, ticket: str) -> None:
         """Note that the work with this ticket has its workflow."""
@@ -228,9 +246,11 @@ def _delivery_is(job_id: str, destination: str) -> sa.ColumnElement[bool]:
 
 
 def _move(connection: sa.Connection, job_id: str, needed: str | None, **values: object) -> bool:
+    """Change a job; False where the ticket that is needed is not the job's, or it has ended meanwhile."""
     this = JOBS.c.job_id == job_id
     if needed is not None:
-        this &= (JOBS.c.ticket == needed) & (JOBS.c.state != State.CANCELLED)
+        over = (State.CANCELLED,) if values["state"] in ENDED else tuple(ENDED)
+        this &= (JOBS.c.ticket == needed) & JOBS.c.state.not_in(over)
     change = JOBS.update().where(this).values(**values | {"updated_at": _now()})
     moved = connection.execute(change).rowcount > 0
     if moved:

@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 from pydicom import dcmread
 
-from dicom_node.errors import DestinationUnknown
+from dicom_node.errors import Cancelled, DestinationUnknown
 from dicom_node.results.files import result_object
 from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.settings import Settings
@@ -76,13 +77,15 @@ class Repair:
             self.while_running()
             return
         for entry, delivery in self._left_behind():
-            self._mend(entry, delivery)
+            with suppress(Cancelled):  # by an operator, since it was looked at
+                self._mend(entry, delivery)
 
     def while_running(self) -> None:
         """Mend what was left behind twice in a row; once, it may just be between book and workflow."""
         behind = {(delivery or entry).ticket: (entry, delivery) for entry, delivery in self._left_behind()}
         for ticket in self._seen & behind.keys():
-            self._mend(*behind[ticket])
+            with suppress(Cancelled):
+                self._mend(*behind[ticket])
         self._seen = set(behind)
 
     def _left_behind(self) -> Iterator[tuple[Entry, Delivery | None]]:
@@ -104,13 +107,16 @@ class Repair:
         if delivery is None:
             ended = self._engine.ended(f"{job_id}/{entry.ticket}/")
             if ended and ended[0] is Ended.GIVEN_UP:
-                failed = Outcome.FAILED
                 self._ledger.update(
-                    job_id, State.FAILED, outcome=failed, detail=GIVEN_UP, remedy=GIVEN_UP_REMEDY
+                    job_id,
+                    State.FAILED,
+                    ticket=entry.ticket,
+                    outcome=Outcome.FAILED,
+                    detail=GIVEN_UP,
+                    remedy=GIVEN_UP_REMEDY,
                 )
                 _tell(entry, delivery, GIVEN_UP)
-            else:
-                self._ledger.order_job(job_id, "begun anew: its work was lost")
+            elif self._ledger.order_job(job_id, "begun anew: its work was lost", entry.ticket):
                 _tell(entry, delivery, "begun anew")
             return
         ended = self._engine.ended(f"{job_id}/{delivery.destination}/{delivery.ticket}/")
@@ -121,8 +127,9 @@ class Repair:
             given_up = replace(delivery, state=Sent.FAILED, detail=GIVEN_UP, remedy=GIVEN_UP_REMEDY)
             self._ledger.deliver(job_id, given_up)
             _tell(entry, delivery, GIVEN_UP)
-        else:
-            self._ledger.order_delivery(job_id, delivery.destination, "begun anew: its work was lost")
+        elif self._ledger.order_delivery(
+            job_id, delivery.destination, "begun anew: its work was lost", delivery.ticket
+        ):
             _tell(entry, delivery, "begun anew")
 
     def _give_up_on_unknown_destinations(self) -> None:
@@ -133,8 +140,9 @@ class Repair:
                     failed = replace(
                         delivery, state=Sent.FAILED, detail=why, remedy=DestinationUnknown.remedy
                     )
-                    self._ledger.deliver(entry.job_id, failed)
-                    _tell(entry, delivery, why)
+                    with suppress(Cancelled):
+                        self._ledger.deliver(entry.job_id, failed)
+                        _tell(entry, delivery, why)
 
     def _enter_lost_results(self) -> None:
         there = sorted(self._folder.glob(f"*/*/{FILE_NAME}"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,12 +134,28 @@ def run(tmp_path_factory: pytest.TempPathFactory, spot_models: Path) -> Iterator
     def keep_early(archive: Committing, asked: Asked) -> None:
         keep(archive, asked)
 
+    def is_committed(name: str) -> bool:
+        entries = entries_of(folder / "var")
+        return any(d.destination == name and d.state is Sent.COMMITTED for e in entries for d in e.deliveries)
+
+    def keep_and_then(status: int) -> Callable[[Committing, Asked], int]:
+        """Report, and answer the request when the node has long made the best of it."""
+
+        def answer(archive: Committing, asked: Asked) -> int:
+            keep(archive, asked)
+            wait_for(lambda: is_committed(archive.title.lower()), timeout_s=30)
+            return status
+
+        return answer
+
     behaviours: dict[str, tuple[str, dict[str, object]]] = {
         "other": ("required", {"during": is_known, "after": keep}),
         "same": ("required", {"after": keep_here}),
         "early": ("required", {"during": keep_early}),
         "eager": ("required", {"during": keep_here}),
         "twice": ("required", {"after": keep_twice}),
+        "forgetful": ("required", {"during": keep_and_then(0x0213)}),
+        "contrary": ("required", {"during": keep_and_then(0x0124)}),
         "lacking": ("required", {"after": lack_the_last_at_first}),
         "passing": ("required", {"after": pass_over_one}),
         "lackall": ("required", {"after": lack_all}),
@@ -198,7 +214,7 @@ def report_by_hand(port: int) -> dict[str, int]:
     return answers
 
 
-@pytest.mark.parametrize("name", ["other", "same", "early", "eager", "twice"])
+@pytest.mark.parametrize("name", ["other", "same", "early", "eager", "twice", "forgetful", "contrary"])
 def test_an_archive_that_keeps_all_is_asked_once_and_shown_as_committed(name: str, run: Run) -> None:
     archive = run.archives[name]
     assert run.delivery(name).state is Sent.COMMITTED

@@ -110,6 +110,56 @@ def test_an_order_writes_a_new_ticket_and_what_holds_the_old_one_ends(book: Ledg
     assert book.ordered() == ([], [])
 
 
+def test_what_has_ended_is_not_opened_again_by_work_that_comes_late_with_the_same_ticket(
+    book: Ledger,
+) -> None:
+    """A process that stood still while another went on with its work; an answer after the report."""
+    book.open_job("1.2-a", "1.2", 30)
+    ticket = book.entry("1.2-a").ticket
+    book.update("1.2-a", State.SENDING, ticket=ticket, parcels=dict.fromkeys(("pacs", "copy", "off"), "{}"))
+    for destination, ended in (("pacs", Sent.COMMITTED), ("copy", Sent.DONE), ("off", Sent.FAILED)):
+        before = {d.destination: d for d in book.entry("1.2-a").deliveries}[destination]
+        delivered(book, "1.2-a", destination, ended)
+        for late in (Sent.RETRYING, Sent.ASKED, *((Sent.FAILED,) if ended is not Sent.FAILED else ())):
+            with pytest.raises(Cancelled):
+                book.deliver("1.2-a", replace(before, state=late))
+    with pytest.raises(Cancelled):
+        delivered(book, "1.2-a", "pacs", Sent.DONE)  # it is more: committed
+    for late_state in (State.WAITING, State.ANALYSING, State.SENDING):
+        with pytest.raises(Cancelled):
+            book.update("1.2-a", late_state, ticket=ticket)
+    entry = book.entry("1.2-a")
+    assert entry.state is State.UNDELIVERED
+    assert [d.state for d in entry.deliveries] == [Sent.DONE, Sent.FAILED, Sent.COMMITTED]
+
+    delivered(book, "1.2-a", "off", Sent.FAILED)  # the same once more, as after a crash
+    delivered(book, "1.2-a", "off", Sent.DONE)  # it was sent after all
+    delivered(book, "1.2-a", "copy", Sent.COMMITTED)
+    assert book.entry("1.2-a").state is State.DONE
+
+
+def test_a_repair_begins_nothing_anew_that_was_cancelled_or_ordered_since_it_looked(book: Ledger) -> None:
+    book.open_job("1.2-a", "1.2", 30)
+    seen = book.entry("1.2-a")
+    assert book.cancel("1.2-a")
+    assert not book.order_job("1.2-a", "begun anew", seen.ticket)
+    assert book.entry("1.2-a").state is State.CANCELLED
+    book.order_job("1.2-a", "by an operator")
+    assert not book.order_job("1.2-a", "begun anew", seen.ticket)
+    assert book.entry("1.2-a").detail == "by an operator"
+    assert book.order_job("1.2-a", "begun anew", book.entry("1.2-a").ticket)
+
+    book.update("1.2-a", State.SENDING, parcels={"pacs": "{}"})
+    (delivery,) = book.entry("1.2-a").deliveries
+    assert book.cancel("1.2-a", "pacs")
+    assert not book.order_delivery("1.2-a", "pacs", "begun anew", delivery.ticket)
+    assert book.entry("1.2-a").state is State.CANCELLED
+    book.order_delivery("1.2-a", "pacs", "by an operator")
+    assert not book.order_delivery("1.2-a", "pacs", "begun anew", delivery.ticket)
+    (delivery,) = book.entry("1.2-a").deliveries
+    assert book.order_delivery("1.2-a", "pacs", "begun anew", delivery.ticket)
+
+
 def test_pages_search_and_history_are_the_same_on_both(book: Ledger) -> None:
     for number in range(1, 6):
         book.open_job(f"1.{number}-a", f"1.{number}", 1, detail="100% of a Scout")
