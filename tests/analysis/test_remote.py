@@ -63,9 +63,8 @@ def configured(folder: Path, models: Path, url: str, archive: Archive) -> Path:
         port=free_port(),
         models=models,
         destinations={"archive": ("ARCHIVE", archive.port)},
-        quiet_s=1,
     )
-    path.write_text(f'{path.read_text()}[analysis.remote]\nurl = "{url}"\ntimeout_s = 3\n')
+    path.write_text(f'{path.read_text()}[analysis.remote]\nurl = "{url}"\ntimeout_s = 10\n')
     return path
 
 
@@ -172,7 +171,7 @@ def fake(spot_models: Path) -> Server:
 
 def remote_at(peer: WebPeer, **more: object) -> Remote:
     scheme = "https" if peer.tls else "http"
-    return Remote(url=f"{scheme}://127.0.0.1:{peer.port}", **{"timeout_s": 10, **more})
+    return Remote(url=f"{scheme}://127.0.0.1:{peer.port}", **{"timeout_s": 60, **more})
 
 
 def in_json(_model: str, output: dict[str, object], values: np.ndarray) -> Answer:
@@ -249,7 +248,7 @@ def test_a_bad_answer_is_no_reason_to_ask_again(
 
 def drip() -> Iterator[bytes | float]:
     yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    for _ in range(100):
+    for _ in range(300):
         yield b"{"
         yield 0.2
 
@@ -261,8 +260,8 @@ COME_AGAIN: list[tuple[Callable[..., Answer], str]] = [
     (lambda *_: answer(302, None, "Location: http://elsewhere/"), "answers 302"),
     (lambda *_: b"", "gave no whole answer"),
     (lambda *_: b"SSH-2.0-OpenSSH\r\n", "gave no whole answer"),
-    (lambda *_: drip(), "took longer than 1 s"),
-    (lambda *_: [b"", 5.0], "did not answer within 1 s|took longer than 1 s"),
+    (lambda *_: drip(), "took longer than 3 s"),
+    (lambda *_: [b"", 60.0], "did not answer within 3 s|took longer than 3 s"),
 ]
 
 
@@ -271,12 +270,13 @@ def test_a_server_that_fails_is_asked_again_later(
     spoil: Callable[..., Answer], words: str, fake: Server, spot_models: Path
 ) -> None:
     with WebPeer(fake) as peer:
-        bundle = load_bundle(spot_models / "spot", remote=remote_at(peer, timeout_s=1))
+        limit_s = 3 if " 3 s" in words else 60
+        bundle = load_bundle(spot_models / "spot", remote=remote_at(peer, timeout_s=limit_s))
         fake.spoil = lambda *_: spoil()
         start = time.monotonic()
         with pytest.raises(InferenceUnavailable, match=f"model spot-detector.*{words}"):
             bundle.detector.engine.run(SQUARES)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
 
 
 def test_a_model_that_is_exchanged_is_proven_again_and_never_mixed_within_a_series(

@@ -24,7 +24,7 @@ from tests.support.running import free_port, wait_for
 OBJECTS = [(str(MRImageStorage), "1.2.1"), (str(MRImageStorage), "1.2.2")]
 
 
-def peer_of(archive: Committing, timeout_s: float = 10) -> Peer:
+def peer_of(archive: Committing, timeout_s: float = 60) -> Peer:
     return Peer(archive.title, "127.0.0.1", archive.port, "NODE", timeout_s)
 
 
@@ -83,11 +83,11 @@ def test_a_report_that_is_being_taken_when_the_wait_ends_is_answered() -> None:
         archive.report_on(asked.association, asked.transaction_uid, asked.uids)
 
     def slowly(_report: EventReport) -> int:
-        time.sleep(2)
+        time.sleep(5)
         return 0x0000
 
     with Committing("ARCHIVE", 0, after=keep) as archive:
-        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, slowly, 1)
+        ask(peer_of(archive), lambda: "1.2.3", OBJECTS, slowly, 4)
         assert wait_for(lambda: archive.statuses) == [0x0000]
 
 

@@ -45,7 +45,7 @@ def scp(
     ae.add_supported_context(sop_class, syntax)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     try:
-        yield Peer("PEER", "127.0.0.1", server.server_address[1], "NODE", timeout_s=10), stored
+        yield Peer("PEER", "127.0.0.1", server.server_address[1], "NODE", timeout_s=60), stored
     finally:
         server.shutdown()
 
@@ -56,7 +56,7 @@ def storescp(folder: Path, *faults: str) -> Iterator[Peer]:
     folder.mkdir()
     command = (need("storescp"), *faults, "+B", "-aet", "PEER", "-od", folder, port)
     with process(*command, log=folder.with_suffix(".log"), port=port):
-        yield Peer("PEER", "127.0.0.1", port, "NODE", timeout_s=10)
+        yield Peer("PEER", "127.0.0.1", port, "NODE", timeout_s=60)
 
 
 @pytest.mark.peer

@@ -20,5 +20,5 @@ def takes_all(request: Request) -> bytes:
     return answer(200, stored(sent_uid(request)))
 
 
-def to(peer: WebPeer, timeout_s: float = 5.0, **more: object) -> WebDestination:
+def to(peer: WebPeer, timeout_s: float = 60.0, **more: object) -> WebDestination:
     return WebDestination(name="web", url=peer.url, timeout_s=timeout_s, **more)
