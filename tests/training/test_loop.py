@@ -1,13 +1,17 @@
 """A real, tiny training: it learns, keeps its best network, and goes on after an interruption.
 
-Covers recipes, the loop, the networks' shapes and the choice of a threshold at the end. Not
-covered: how good the shipped networks are; ``python -m training evaluate`` measures that.
+Covers recipes, the loop with either backend of Keras, the networks' shapes and the choice of a threshold
+at the end. Not covered: a GPU; how good the shipped networks are, which ``python -m training evaluate``
+measures.
 """
 
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -120,6 +124,19 @@ def test_a_detector_trains_with_phantoms_and_a_second_answer_that_it_loses(small
     assert "F1" in found["threshold_rule"]
     best = keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)
     assert best.output_shape == (None, 1)
+
+
+@pytest.mark.slow
+def test_jax_trains_too_and_tensorflow_goes_on_with_its_network(small_data, tmp_path):
+    """As on a GPU; the conversion needs TensorFlow."""
+    run, recipe = tmp_path / "run", written(tmp_path, DETECTOR)
+    command = [sys.executable, "-m", "training", "train", recipe, "--data", small_data, "--run", run]
+    jax = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([*command, "--until", "1"], env=jax, check=True)
+    assert len(logged(run, "loss")) == 1
+    run_training(recipe, run, small_data)
+    first, second = logged(run, "loss")
+    assert second < first
 
 
 @pytest.mark.slow
