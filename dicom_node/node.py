@@ -24,7 +24,7 @@ from dicom_node.log import configure_logging
 from dicom_node.operate.notify import prove as prove_notifications
 from dicom_node.operate.operations import Operations, Watched
 from dicom_node.operate.reload import Change, Reload
-from dicom_node.receive.completion import Completion, look
+from dicom_node.receive.completion import Completion
 from dicom_node.receive.instance import StoredInstance
 from dicom_node.receive.server import Receiver
 from dicom_node.receive.spool import Spool
@@ -104,12 +104,10 @@ class Node:
             self.engine, self.stations, self.ledger, results, self.commitments, acceptance, tell
         )
         repair = Repair(self.engine, self.ledger, settings, results)
-        self.upkeep = Upkeep(
-            self.engine, self.ledger, self.jobs, repair, self.lease, partial(look, self.spool)
-        )
+        intake = Intake(self.spool, self.ledger, self.jobs)
+        self.upkeep = Upkeep(self.engine, self.ledger, self.jobs, repair, self.lease, intake)
         retention = Retention(settings, self.spool, self.ledger)
         self.housekeeping = Housekeeping(settings, retention, self.engine, leads=lambda: self.lease.leads)
-        intake = Intake(self.spool, self.ledger, self.jobs)
         self.completion = Completion(settings.completion, self.spool, intake.take, is_shared=is_shared)
         self.watch = Watch(self.lease, self.engine, roles, self._receiver_gone)
         self.receiver = Receiver(

@@ -35,12 +35,13 @@ from dicom_node.results.files import MEMORY_NAME, remember
 from dicom_node.settings import Destination, Settings
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.ledger import ENDED, Delivery, Entry, Ledger, Sent, State
-from dicom_node.workflow.series_job import SeriesJob, job_id_of
+from dicom_node.workflow.series_job import SeriesJob, job_id_of, run_of
 from dicom_node.workflow.summary import FILE_NAME
 from dicom_node.workflow.worked import Outcome
 
 EVERY_S = 3600.0
 _GB = 1 << 30
+_WHOLE = "send the whole series again"
 # What images need no more
 _DONE_WITH = (State.DONE, State.SKIPPED, State.CANCELLED)
 
@@ -303,7 +304,7 @@ class Housekeeping:
 
 
 class Intake:
-    """Takes up complete series, but not what is left or comes late of one that was deleted."""
+    """Takes up complete series, ordered or not; not what is left, or comes late, of one that was deleted."""
 
     def __init__(self, spool: Spool, ledger: Ledger, jobs: SeriesJob) -> None:
         self._spool, self._ledger, self._jobs = spool, ledger, jobs
@@ -333,21 +334,55 @@ class Intake:
                     lacking=len(deleted - present),
                 )
 
+    def take_again(self, entry: Entry) -> bool:
+        """Begin a job that was ordered, if its images, and all of the series, are there.
+
+        Otherwise the book says why not, and False is returned.
+
+        Raises
+        ------
+        Cancelled
+            It was cancelled meanwhile.
+        """
+        with self._spool.exclusively():
+            series = look(self._spool, entry.series_instance_uid)
+            if series is None:
+                why, remedy = "its images are no longer in the spool", "send the series again, then retry"
+            elif job_id_of(series, run_of(entry.job_id)) != entry.job_id:
+                why, remedy = "other images of the series came meanwhile", "retry its latest version"
+            elif deleted := self._spool.deleted(entry.series_instance_uid) - {p.stem for p in series.paths}:
+                why, remedy = _lacking(len(deleted)), _WHOLE
+            else:
+                self._jobs.begin(entry, series)
+                return True
+        self._ledger.update(
+            entry.job_id,
+            State.FAILED,
+            ticket=entry.ticket,
+            outcome=Outcome.FAILED,
+            detail=why,
+            remedy=remedy,
+        )
+        return False
+
     def _refuse(self, series: CompleteSeries, new: int, lacking: int) -> None:
         """Say why a late image is not analysed; it is no version of the series."""
         job_id = job_id_of(series)
         if self._ledger.has_ended(job_id):
             return
-        detail = f"{new} late images; {lacking} images of this series were deleted after its result was sent"
         self._ledger.open_job(job_id, series.series_instance_uid, series.instances)
         self._ledger.update(
             job_id,
             State.FAILED,
             outcome=Outcome.FAILED,
-            detail=f"not analysed: {detail}",
-            remedy="send the whole series again",
+            detail=f"not analysed: {new} late images; {_lacking(lacking)}",
+            remedy=_WHOLE,
         )
         log.warning("late_images_not_analysed", series=series.series_instance_uid, new=new, lacking=lacking)
+
+
+def _lacking(count: int) -> str:
+    return f"{count} images of this series were deleted after its result was sent"
 
 
 def describe(held: Held) -> str:

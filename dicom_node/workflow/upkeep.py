@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
 
 from dicom_node.errors import Cancelled, DestinationUnknown
-from dicom_node.receive.completion import CompleteSeries
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.lease import Lease
-from dicom_node.workflow.ledger import Entry, Ledger, Sent, State
+from dicom_node.workflow.ledger import Ledger, Sent
 from dicom_node.workflow.repair import Repair
-from dicom_node.workflow.series_job import SeriesJob, job_id_of, run_of
+from dicom_node.workflow.retention import Intake
+from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.watch import GRACE_S
-from dicom_node.workflow.worked import Outcome
 
 EVERY_S = 1.0  # how soon an order is taken up
 REPAIR_EVERY_S = 60.0
@@ -31,7 +29,7 @@ class Upkeep:
     Parameters
     ----------
     lease : of several processes, the one that leads does this
-    look : describes a series as it lies in the spool; None when nothing of it is there
+    intake : begins ordered jobs
     """
 
     def __init__(
@@ -41,9 +39,10 @@ class Upkeep:
         jobs: SeriesJob,
         repair: Repair,
         lease: Lease,
-        look: Callable[[str], CompleteSeries | None],
+        intake: Intake,
     ) -> None:
-        self._engine, self._ledger, self._jobs, self._repair, self._look = engine, ledger, jobs, repair, look
+        self._engine, self._ledger, self._jobs, self._repair = engine, ledger, jobs, repair
+        self._intake = intake
         self._lease = lease
         self.beat_at = time.monotonic()  # when it last went round
         self._stopping = threading.Event()
@@ -68,15 +67,7 @@ class Upkeep:
         """Start a workflow for each job and delivery that an operator, or a repair, ordered."""
         jobs, deliveries = self._ledger.ordered()
         for entry in jobs:
-            series = self._look(entry.series_instance_uid)
-            if series is None:
-                self._fail(
-                    entry, "its images are no longer in the spool", "send the series again, then retry"
-                )
-            elif job_id_of(series, run_of(entry.job_id)) != entry.job_id:
-                self._fail(entry, "other images of the series came meanwhile", "retry its latest version")
-            else:
-                self._jobs.begin(entry, series)
+            if self._intake.take_again(entry):
                 log.info("order_taken_up", job=entry.job_id)
             self._ledger.taken_up(entry.ticket)
         for entry, delivery in deliveries:
@@ -87,11 +78,6 @@ class Upkeep:
                 failed = replace(delivery, state=Sent.FAILED, detail=why, remedy=DestinationUnknown.remedy)
                 self._ledger.deliver(entry.job_id, failed)
             self._ledger.taken_up(delivery.ticket)
-
-    def _fail(self, entry: Entry, why: str, remedy: str) -> None:
-        self._ledger.update(
-            entry.job_id, State.FAILED, ticket=entry.ticket, outcome=Outcome.FAILED, detail=why, remedy=remedy
-        )
 
     def _run(self) -> None:
         due_at, shapes = time.monotonic() + REPAIR_EVERY_S, set(self._engine.shapes())

@@ -13,7 +13,7 @@ from dicom_node.receive.instance import Incoming
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Completion, Destination, Settings
 from dicom_node.settings import Retention as Rules
-from dicom_node.workflow.ledger import Delivery, Ledger, Sent, State
+from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
 from dicom_node.workflow.retention import Intake, Retention, What
 from dicom_node.workflow.series_job import job_id_of
 from dicom_node.workflow.worked import Outcome
@@ -32,6 +32,9 @@ class Jobs:
         self.taken: list[int] = []
 
     def enqueue(self, series: object) -> None:
+        self.taken.append(series.instances)
+
+    def begin(self, _entry: Entry, series: object) -> None:
         self.taken.append(series.instances)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -16,6 +17,7 @@ import pytest
 
 from dicom_node.receive.completion import look
 from dicom_node.results.files import read_predecessor, read_result_set
+from dicom_node.workflow import orders
 from dicom_node.workflow.ledger import Sent, State
 from dicom_node.workflow.retention import Holding, What
 from tests.workflow.shelf import BOTH, LATER, NOW, UID, Shelf
@@ -45,6 +47,57 @@ def test_a_late_image_of_a_deleted_series_is_told_of_and_not_analysed(shelf: Cal
     node.enter(State.DONE, Sent.DONE)
     assert node.due() == [What.IMAGES, What.RESULTS]
     assert node.ledger.entries(series_instance_uid=UID)[0].version > 1
+
+
+def ordered(node: Shelf) -> list[bool]:
+    """Take up what was ordered."""
+    jobs, _ = node.ledger.ordered()
+    return [node.intake.take_again(entry) for entry in jobs]
+
+
+@pytest.mark.parametrize("order", ["all", "one", "again"])
+def test_a_late_image_of_a_deleted_series_is_not_analysed_by_order_either(
+    shelf: Callable[..., Shelf], order: str
+) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2, 3)
+    node.enter(State.DONE, Sent.DONE)
+    node.retention.clean(LATER)
+    node.receive(4)
+    node.take()
+    if order == "all":
+        assert orders.retry_all(node.ledger) == ["2: to be analysed again"]
+    else:
+        orders.retry(node.ledger, "2", partial(look, node.spool), again=order == "again")
+    assert ordered(node) == [False]
+    assert node.jobs.taken == []
+    late = node.ledger.entries(series_instance_uid=UID)[0]
+    assert late.state is State.FAILED
+    assert late.detail == "3 images of this series were deleted after its result was sent"
+    assert late.remedy == "send the whole series again"
+
+    node.receive(1, 2, 3)  # and now it is whole
+    node.take()
+    node.enter(State.CANCELLED)
+    orders.retry(node.ledger, str(node.ledger.entries()[0].number), partial(look, node.spool))
+    assert ordered(node)[-1]
+    assert node.jobs.taken == [4, 4]
+
+
+def test_an_order_waits_for_the_deletion_of_its_images(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2)
+    node.enter(State.SKIPPED)
+    with node.spool.exclusively():  # as it was found: nobody asks for it
+        orders.retry(node.ledger, "1", partial(look, node.spool))
+        taking = threading.Thread(target=ordered, args=(node,))
+        taking.start()
+        time.sleep(0.3)
+        assert node.jobs.taken == []
+        node.spool.delete(UID, node.spool.instances(UID))
+    taking.join()
+    assert node.jobs.taken == []
+    assert node.ledger.entries()[0].detail == "its images are no longer in the spool"
 
 
 def test_a_deleted_series_that_comes_again_in_part_is_nothing_new(shelf: Callable[..., Shelf]) -> None:
