@@ -27,8 +27,14 @@ from dicom_node.operate.audit_sink import File, Server, frame, sinks_of
 from dicom_node.settings import Audit, Syslog
 from tests.operate.audit_checks import check, codes, messages_of, summary
 from tests.support.certificates import Authority
-from tests.support.running import wait_for
+from tests.support.running import free_port, wait_for
 from tests.support.spot import Series, image_spot
+
+
+@pytest.fixture(autouse=True)
+def _patient_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trail that is stopped has written all, however slow the machine is."""
+    monkeypatch.setattr("dicom_node.operate.audit._END_S", 60.0)
 
 
 @pytest.fixture
@@ -122,9 +128,9 @@ def test_every_event_makes_its_message_by_the_schema(tmp_path: Path, result: lis
 class SyslogServer:
     """Takes connections over TLS and reads messages by their octet counts."""
 
-    def __init__(self, context: ssl.SSLContext, port: int = 0) -> None:
-        self._listener = context.wrap_socket(socket.create_server(("127.0.0.1", port)), server_side=True)
-        self.port = self._listener.getsockname()[1]
+    def __init__(self, context: ssl.SSLContext, port: int | None = None) -> None:
+        self.port = port or free_port()  # nobody else's after this server's end
+        self._listener = context.wrap_socket(socket.create_server(("127.0.0.1", self.port)), server_side=True)
         self.messages: list[bytes] = []
         self._connections: list[ssl.SSLSocket] = []
         threading.Thread(target=self._run, daemon=True).start()

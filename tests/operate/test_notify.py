@@ -54,8 +54,8 @@ class Hook:
 
 
 @contextmanager
-def receiver(port: int = 0) -> Iterator[Hook]:
-    hook = Hook()
+def receiver(port: int | None = None) -> Iterator[Hook]:
+    hook = Hook(port=port or free_port())  # nobody else's after this receiver's end
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -66,8 +66,7 @@ def receiver(port: int = 0) -> Iterator[Hook]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = HTTPServer(("127.0.0.1", port), Handler)
-    hook.port = server.server_port
+    server = HTTPServer(("127.0.0.1", hook.port), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
