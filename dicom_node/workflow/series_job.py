@@ -204,7 +204,7 @@ class SeriesJob:
 
     def _send_on(self, errand: Errand, attempt: int, age_s: float, wait_s: float = 0.0) -> bool:
         name = errand["destination"]
-        if name not in self._nets:  # removed from the configuration since: told at start
+        if name not in self._nets:  # removed from the configuration since: repair finds and tells it
             return False
         workflow_id = f"{errand['job_id']}/{name}/{errand['ticket']}/{attempt}"
         self._engine.enqueue_at(
@@ -259,9 +259,12 @@ class SeriesJob:
         go_on()
         self._tell_all(events.WorkBegun(job["job_id"]))
         entry = self._ledger.entry(job["job_id"])
-        ordered = self._stations.pipelines_with(entry.bundle) if entry and entry.bundle else None
+        settings = self._stations.settings  # the same to the end, whatever is read again meanwhile
+        pipelines = settings.pipelines
+        if entry and entry.bundle:
+            pipelines = self._stations.pipelines_with(entry.bundle, pipelines)
         paths = [Path(path) for path in job["paths"]]
-        selected = self._stations.select(paths, job["called_ae_title"], ordered)
+        selected = self._stations.select(paths, job["called_ae_title"], pipelines)
         selection = selected.selection
         log.info("series_selected", outcome=selection.outcome, reason=selection.reason)
         pipeline = selection.pipeline
@@ -294,7 +297,7 @@ class SeriesJob:
         made = events.Worked(job["job_id"], pipeline.name, worked.outcome, worked.error, worked.timings_s)
         self._tell_all(made)
         objects = [o for results in worked.results for o in results.objects]
-        destinations = [self._destinations[name] for name in pipeline.destinations]
+        destinations = [each for each in settings.destinations if each.name in pipeline.destinations]
         parcels = pack(objects, pipeline.outputs, destinations)
         return Told(
             State.SENDING if parcels else State.DONE,

@@ -134,8 +134,8 @@ class Stations:
                 )
             return self.bundles[name]
 
-    def pipelines_with(self, bundle: str) -> tuple[Pipeline, ...]:
-        """The pipelines as they would be with another bundle, as far as it reads their contrasts.
+    def pipelines_with(self, bundle: str, pipelines: Sequence[Pipeline]) -> tuple[Pipeline, ...]:
+        """Pipelines as they would be with another bundle, as far as it reads their contrasts.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class Stations:
             It reads none of them.
         """
         trained = self.bundle(bundle).manifest.contrasts
-        fitting = [p for p in self.settings.pipelines if set(p.match.contrasts) <= set(trained)]
+        fitting = [p for p in pipelines if set(p.match.contrasts) <= set(trained)]
         if not fitting:
             reads = "/".join(trained)
             raise ConfigurationError(f"bundle {bundle!r} reads {reads}: no pipeline takes just that")
@@ -340,7 +340,7 @@ def _by_identity(frames: Sequence[Frame]) -> list[list[Dataset]]:
     """Headers of the instances, apart by patient and study."""
     groups: defaultdict[tuple[str, ...], dict[str, Dataset]] = defaultdict(dict)
     for frame in frames:
-        identity = tuple(map(frame.text, (*PATIENT, "StudyInstanceUID")))
+        identity = (*frame.patient(PATIENT), frame.text("StudyInstanceUID"))
         groups[identity][str(frame.header.SOPInstanceUID)] = frame.header
     return [list(headers.values()) for headers in groups.values()]
 

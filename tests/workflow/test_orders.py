@@ -1,4 +1,4 @@
-"""What an operator orders of waiting and running work: cancel, retry, analyse again, go first.
+"""What an operator orders of waiting and running work: cancel, retry, again, first, other settings.
 
 A node in this process, whose analysis waits until the test lets it go on; where the node has to be
 down, it is stopped. Not covered: dead letters (test_dead_letters.py), crashes (test_node.py,
@@ -18,8 +18,9 @@ import pytest
 from dicom_node.node import Node
 from dicom_node.settings import Settings, load_settings
 from dicom_node.trial.archive import Archive
-from dicom_node.workflow import stations
+from dicom_node.workflow import stations, upkeep
 from dicom_node.workflow.ledger import Entry, Sent, State
+from dicom_node.workflow.worked import Outcome
 from tests.support.running import (
     entries_of,
     free_port,
@@ -259,3 +260,24 @@ def test_wrong_orders_are_refused_in_one_line(configuration: Path, gate: Gate, s
         (("cancel", "1.2.3"), "1.2.3: no such job"),
     ]:
         assert message in say(configuration, *arguments, exit_code=2)
+
+
+def test_a_destination_that_goes_while_a_series_is_analysed_costs_the_others_nothing(
+    configuration: Path, gate: Gate, archive: Archive, series_of: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "REPAIR_EVERY_S", 1)
+    with Node(load_settings(configuration), configuration) as node:
+        send(series_of(image_spot()), node.settings.receive.port)
+        assert gate.waiting.wait(60)
+        text = configuration.read_text().replace('"down"', '"elsewhere"').replace("'down'", "'elsewhere'")
+        configuration.write_text(text)
+        assert set(node.reload().taken) == {"destinations", "pipelines"}
+        gate.is_open.set()
+        wait_until_ended(configuration.parent / "var")
+    entry = only(configuration)
+    assert (entry.state, entry.outcome) == (State.UNDELIVERED, Outcome.FINDINGS)
+    sent, gone = entry.deliveries
+    assert (sent.destination, sent.state) == ("archive", Sent.DONE)
+    assert (gone.destination, gone.state) == ("down", Sent.FAILED)
+    assert gone.detail == "this destination is not configured"
+    assert len(list(archive.folder.glob("*.dcm"))) == 3
