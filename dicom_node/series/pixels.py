@@ -40,7 +40,8 @@ def read_voxels(stack: Stack) -> NDArray[np.float32]:
     if np.prod(shape, dtype=float) > MOST_VOXELS:
         raise SeriesRefused(f"{' x '.join(map(str, shape))} voxels are more than a head has")
     voxels = np.empty(shape, np.float32)
-    padding = np.zeros(voxels.shape, bool) if first.get("PixelPaddingValue") is not None else None
+    padded = any(frame.get("PixelPaddingValue") is not None for frame in stack.frames)
+    padding = np.zeros(voxels.shape, bool) if padded else None
     place = {id(frame): k for k, frame in enumerate(stack.frames)}
     in_files = sorted(stack.frames, key=lambda f: (str(f.path), f.index))
     files = [list(group) for _, group in groupby(in_files, key=lambda f: f.path)]
@@ -92,23 +93,25 @@ def _needs_decoder(frames: Sequence[Frame]) -> bool:
 
 
 def _rescale(stored: NDArray[np.integer], frame: Frame) -> NDArray[np.float32]:
-    if frame.is_multiframe:
-        slope, intercept = frame.number("RescaleSlope"), frame.number("RescaleIntercept")
-        header = Dataset()
-        if slope is not None and intercept is not None:
-            header.RescaleSlope, header.RescaleIntercept = slope, intercept
-    else:
-        header = frame.header
-    rescaled: NDArray[np.float32] = apply_modality_lut(stored, header).astype(np.float32)
+    slope, intercept = frame.number("RescaleSlope"), frame.number("RescaleIntercept")
+    transformation = Dataset()
+    if table := frame.get("ModalityLUTSequence"):
+        transformation.ModalityLUTSequence = table
+    elif slope is not None and intercept is not None:
+        transformation.RescaleSlope, transformation.RescaleIntercept = slope, intercept
+    rescaled: NDArray[np.float32] = apply_modality_lut(stored, transformation).astype(np.float32)
     return rescaled
 
 
 def _is_padding(stored: NDArray[np.integer], frame: Frame) -> NDArray[np.bool_]:
-    """Pixel Padding Value and its range limit (PS3.3 C.7.5.1.1.2)."""
-    low = frame.number("PixelPaddingValue")
-    if low is None:
+    """Pixel Padding Value and its range limit (PS3.3 C.7.5.1.1.2).
+
+    Some scanners write them as unsigned beside signed pixels, or the other way round: the same bits.
+    """
+    value, limit = frame.number("PixelPaddingValue"), frame.number("PixelPaddingRangeLimit")
+    if value is None:
         return np.zeros(stored.shape, bool)
-    limit = frame.number("PixelPaddingRangeLimit")
-    low, high = sorted((low, low if limit is None else limit))
-    padded: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    ends = np.array([value, value if limit is None else limit], np.int64)
+    bits = ends.astype(f"{stored.dtype.kind}2")  # both are US or SS
+    padded: NDArray[np.bool_] = (stored >= bits.min()) & (stored <= bits.max())
     return padded

@@ -72,6 +72,57 @@ def test_padding_takes_the_lowest_value(series_of: Callable) -> None:
     assert (voxels[:, :2] == voxels.min()).all()
 
 
+@pytest.mark.parametrize(("signed", "vr", "padding"), [(True, "US", 32768), (False, "SS", -5536)])
+def test_a_padding_value_of_the_other_sign_means_the_same_bits(
+    signed: bool, vr: str, padding: int, series_of: Callable
+) -> None:
+    padded = image_spot(SPOT.affine, shape=SHAPE)
+    padded.voxels[:, :2] = -32768 if signed else 60000
+    paths = series_of(padded, storage=Storage(signed=signed))
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("PixelPaddingValue", vr, padding)
+        dataset.save_as(path)
+    voxels = read(paths)
+    assert voxels.max() == SPOT.voxels.max()
+    assert (voxels[:, :2] == SPOT.voxels[:, 2:].min()).all()
+
+
+def test_padding_is_seen_where_only_some_images_state_it(series_of: Callable) -> None:
+    padded = image_spot(SPOT.affine, shape=SHAPE)
+    padded.voxels[1:, :2] = 60000
+    paths = series_of(padded)
+    for path in paths[1:]:
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("PixelPaddingValue", "US", 60000)
+        dataset.save_as(path)
+    assert read(paths).max() == SPOT.voxels.max()
+
+
+def test_bits_above_those_stored_are_no_part_of_a_pixel(series_of: Callable) -> None:
+    paths = series_of(SPOT)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        with_overlay = dataset.pixel_array.copy()
+        with_overlay[::2] |= 0x9000
+        dataset.PixelData = with_overlay.tobytes()
+        dataset.save_as(path)
+    np.testing.assert_array_equal(read(paths), SPOT.voxels)
+
+
+@pytest.mark.parametrize("vr", ["DS", "LO"])
+@pytest.mark.parametrize("value", ["", "1\\1"], ids=["empty", "two"])
+def test_rescale_values_that_are_empty_or_twice_do_no_harm(value: str, vr: str, series_of: Callable) -> None:
+    paths = series_of(SPOT)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("RescaleSlope", vr, value)
+        dataset.add_new("RescaleIntercept", vr, "0" if value else "")
+        dataset.save_as(path)
+    np.testing.assert_array_equal(read(paths), SPOT.voxels)
+
+
 def test_eight_bit_pixels_are_read(series_of: Callable) -> None:
     small = image_spot(SPOT.affine, shape=SHAPE)
     small.voxels[:] = small.voxels / 4
