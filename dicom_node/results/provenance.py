@@ -190,7 +190,7 @@ class Provenance:
         so that the copied study time and ours must be of one zone.
         """
         zone = raw_text(self.source.header, "TimezoneOffsetFromUTC")
-        stated = re.fullmatch(r"([+-])(\d\d)(\d\d)", zone)
+        stated = re.fullmatch(r"([+-])([01]\d|2[0-3])([0-5]\d)", zone)
         if stated is None:
             return self.made_at
         sign = -1 if stated[1] == "-" else 1

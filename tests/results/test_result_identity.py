@@ -376,6 +376,12 @@ def test_dates_are_in_the_time_zone_that_the_source_states(tmp_path):
     assert (made.ContentDate, made.ContentTime, made.TimezoneOffsetFromUTC) == ("20260105", "170000", "+0530")
 
 
+@pytest.mark.parametrize("offset", ["+2400", "-9999", "+0060"])
+def test_an_offset_that_no_time_zone_has_is_copied_and_changes_no_date(offset, tmp_path):
+    made = read(run(make_case(attributes={"TimezoneOffsetFromUTC": offset}), tmp_path), Kind.SR)
+    assert (made.ContentDate, made.ContentTime, made.TimezoneOffsetFromUTC) == ("20260105", "113000", offset)
+
+
 def test_dates_are_in_the_given_time_zone_when_the_source_states_none(case, tmp_path):
     zone = timezone(timedelta(hours=-8))
     made = read(run(negative(case), tmp_path, made_at=MADE_AT.astimezone(zone)), Kind.SR)
