@@ -198,6 +198,6 @@ def _slice_name(volume: MRVolume, index: int) -> str:
     frame = volume.frames[index]
     if frame.frame_number is not None:
         return f"Slice {index + 1} of {len(volume.frames)} (frame {frame.frame_number})"
-    number = volume.headers[index].get("InstanceNumber")
+    number = volume.header_of(index).get("InstanceNumber")
     instance = "" if number in (None, "") else f" (image {number})"
     return f"Slice {index + 1} of {len(volume.frames)}{instance}"

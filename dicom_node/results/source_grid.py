@@ -6,6 +6,8 @@ Derivation Image functional group, and that is where readers must look.
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 from pydicom import DataElement, Dataset
@@ -15,6 +17,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.results.provenance import MANUFACTURER, Provenance, stand_in
 from dicom_node.results.result_set import Kind
+from dicom_node.series.headers import Frame
 from dicom_node.series.volume import FrameReference, MRVolume
 
 _REFERENCED_SOP_CLASS_UID = Tag("ReferencedSOPClassUID")
@@ -74,17 +77,17 @@ def frame_of_reference_uid(provenance: Provenance) -> str:
 def plane_of(volume: MRVolume, index: int) -> Dataset:
     """Position, orientation and spacing of one slice, with the digits that the source wrote.
 
-    From the Image Plane module (PS3.3 C.7.6.2) of a single-frame source or the functional
-    groups (PS3.3 C.7.6.16) of a multi-frame one.
+    Read as the volume's geometry was: from the Image Plane module (PS3.3 C.7.6.2) of a single-frame source
+    or the functional groups (PS3.3 C.7.6.16) of a multi-frame one. Without a thickness above 0 it has none.
     """
     number = volume.frames[index].frame_number
-    if number is None:
-        return volume.headers[index]
-    header = volume.headers[0]
-    groups = (header.PerFrameFunctionalGroupsSequence[number - 1], header.SharedFunctionalGroupsSequence[0])
+    frame = Frame(Path(), volume.header_of(index), 0 if number is None else number - 1)
     plane = Dataset()
-    for macro in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
-        plane.update(next(group[macro][0] for group in groups if macro in group))
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        setattr(plane, keyword, frame.get(keyword))
+    thickness_mm = frame.number("SliceThickness")
+    if thickness_mm is not None and 0 < thickness_mm < math.inf:
+        plane.SliceThickness = format_number_as_ds(thickness_mm)
     return plane
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,10 +63,16 @@ class Frame:
 
     @cached_property
     def _groups(self) -> list[Dataset]:
-        """Every functional group macro that applies to this frame, its own first (PS3.3 C.7.6.16)."""
-        items = [*self.header.get("PerFrameFunctionalGroupsSequence", [])[self.index : self.index + 1]]
-        items += self.header.get("SharedFunctionalGroupsSequence", [])
-        return [macro for item in items for tag in item.keys() for macro in _items_of(item, tag)]  # noqa: SIM118
+        """Every functional group macro that applies to this frame, its own first (PS3.3 C.7.6.16).
+
+        Without private ones: some makers repeat attributes there, with values of their own.
+        """
+        items = [
+            *(_value(self.header, "PerFrameFunctionalGroupsSequence") or [])[self.index : self.index + 1]
+        ]
+        items += _value(self.header, "SharedFunctionalGroupsSequence") or []
+        tags = ((item, tag) for item in items for tag in item.keys() if not tag.is_private)  # noqa: SIM118
+        return [macro for item, tag in tags for macro in _items_of(item, tag)]
 
     def get(self, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR
         """Read an attribute by its single-frame keyword; None when absent, empty or not of its VR."""
@@ -98,10 +104,22 @@ class Frame:
 
     def text(self, keyword: str) -> str:
         """Read an attribute as text, several values joined by a backslash; empty when absent."""
-        value = self.get(keyword)
-        if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
-            return "\\".join(str(v) for v in value)
-        return "" if value is None else str(value)
+        return _text(self.get(keyword))
+
+    def patient(self, keywords: Iterable[str]) -> tuple[str, ...]:
+        """Read attributes of the patient (group 0010) as text, as ``text`` does.
+
+        The header keeps them as they were read: results copy their bytes, and what is decoded by a character
+        set that is not theirs is not to be had back.
+        """
+        undecoded = self.header[0x00100000:0x00110000]
+        return tuple(_text(_value(undecoded, keyword)) for keyword in keywords)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - the type follows the VR
+    if isinstance(value, (list, tuple, pydicom.multival.MultiValue)):
+        return "\\".join(str(v) for v in value)
+    return "" if value is None else str(value)
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR

@@ -16,12 +16,12 @@ def read_volume(stack: Stack, contrast: Contrast) -> MRVolume:
         When pixel data cannot be decoded.
     """
     frames = stack.frames
-    headers = [frames[0].header] if frames[0].is_multiframe else [frame.header for frame in frames]
+    headers = {str(frame.header.SOPInstanceUID): frame.header for frame in frames}
     return MRVolume(
         voxels=read_voxels(stack),
         affine=stack.affine,
         frames=tuple(frame.reference for frame in frames),
-        headers=tuple(headers),
+        headers=tuple(headers.values()),
         contrast=contrast,
         remarks=stack.remarks,
     )

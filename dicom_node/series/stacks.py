@@ -16,8 +16,19 @@ from dicom_node.series.headers import Frame
 
 PATIENT = ("PatientID", "PatientName", "PatientBirthDate")  # who differs in one is somebody else
 
+
+def _file(frame: Frame) -> str | None:
+    """The multi-frame object that a frame is of, also where it was written as several instances.
+
+    These are a concatenation (PS3.3 C.7.6.16.2.2.4), or have a single frame each and say nothing.
+    """
+    if not frame.is_multiframe or frame.number("NumberOfFrames") == 1:
+        return None
+    return frame.text("ConcatenationUID") or str(frame.header.SOPInstanceUID)
+
+
 _TELLING: tuple[Callable[[Frame], Hashable], ...] = (
-    lambda frame: str(frame.header.SOPInstanceUID) if frame.is_multiframe else None,
+    _file,
     lambda frame: frame.text("EchoTime"),
     lambda frame: frame.text("TemporalPositionIdentifier"),
     lambda frame: frame.text("AcquisitionNumber"),
@@ -39,10 +50,11 @@ def split_stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
         When the series mixes patients or studies, orientations among single slices, or holds
         images at one position that no attribute tells apart.
     """
-    for keywords, what in ((PATIENT, "patients"), (("StudyInstanceUID",), "studies")):
-        kinds = len({tuple(map(frame.text, keywords)) for frame in frames})
-        if kinds > 1:
-            raise SeriesRefused(f"the series mixes {kinds} {what}")
+    patients = {frame.patient(PATIENT) for frame in frames}
+    studies = {frame.text("StudyInstanceUID") for frame in frames}
+    for kinds, what in ((patients, "patients"), (studies, "studies")):
+        if len(kinds) > 1:
+            raise SeriesRefused(f"the series mixes {len(kinds)} {what}")
     groups = _by_orientation(frames)
     if len(groups) > 1 and min(map(len, groups)) < 2:
         raise SeriesRefused("the series mixes orientations")

@@ -52,7 +52,8 @@ class MRVolume:
         cross product of the row and column directions.
     frames : one per slice, in slice order
     headers : source data sets without pixel data
-        One per slice in slice order, or a single multi-frame one.
+        One per instance, in the order of their first slices: a single-frame one for each slice, a
+        multi-frame one, or several that hold the slices together.
     contrast : Contrast
     remarks : sentences for the report, such as what was normalised or not known
     """
@@ -81,10 +82,13 @@ class MRVolume:
         """Volume of one voxel in ml."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
-    @property
-    def is_multiframe(self) -> bool:
-        """Whether all slices are frames of one instance."""
-        return self.frames[0].frame_number is not None
+    def header_of(self, index: int) -> Dataset:
+        """Header of the instance that a slice is of."""
+        return self._headers[self.frames[index].sop_instance_uid]
+
+    @cached_property
+    def _headers(self) -> dict[str, Dataset]:
+        return {str(header.SOPInstanceUID): header for header in self.headers}
 
     def patient_mm(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map voxel points, (n, 3) as (slice, row, column), to patient coordinates in mm, (n, 3)."""

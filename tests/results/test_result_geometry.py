@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydicom import DataElement
 
 from dicom_node.results.measurements import outline
 from dicom_node.results.result_set import Kind
@@ -123,6 +124,18 @@ def test_positions_and_orientation_have_the_digits_of_the_source(tmp_path):
     for groups in segmentation.PerFrameFunctionalGroupsSequence:
         source = by_uid[groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
         assert groups.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
+
+
+@pytest.mark.parametrize("thickness", [None, "", "0", "-3", ["3", "3"], "thick", "nan", "1e400"])
+def test_a_thickness_that_is_none_is_the_distance_between_slices(thickness, tmp_path):
+    case = make_case()
+    for header in case.volume.headers:
+        header.pop("SliceThickness", None)
+        if thickness is not None:
+            header.add(DataElement("SliceThickness", "LO", thickness, already_converted=True))
+    made = read(run(case, tmp_path, kinds=(Kind.SEG,)), Kind.SEG)
+    stated = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
+    assert stated == (3.0 if isinstance(thickness, list) else 5.0)
 
 
 def test_orientation_that_jitters_between_slices_gives_one_orientation(tmp_path):

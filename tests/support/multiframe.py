@@ -1,6 +1,8 @@
-"""The spot as one multi-frame instance: Enhanced MR by hand, Legacy Converted by highdicom."""
+"""The spot as a multi-frame object: Enhanced MR by hand, Legacy Converted by highdicom."""
 
 from __future__ import annotations
+
+from copy import deepcopy
 
 import highdicom as hd
 import numpy as np
@@ -75,6 +77,27 @@ def enhanced_mr(spot: Spot, order: list[int] | None = None) -> Dataset:
     image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     return image
+
+
+def in_instances(image: Dataset, frames_each: int) -> list[Dataset]:
+    """The same object as several instances: a concatenation (PS3.3 C.7.6.16.2.2.4), or of single frames."""
+    pixels = image.pixel_array
+    instances = []
+    for first in range(0, image.NumberOfFrames, frames_each):
+        own = slice(first, first + frames_each)
+        part = deepcopy(image)
+        part.NumberOfFrames = len(pixels[own])
+        part.PerFrameFunctionalGroupsSequence = image.PerFrameFunctionalGroupsSequence[own]
+        part.PixelData = pixels[own].tobytes()
+        part.SOPInstanceUID = generate_uid(entropy_srcs=[image.SOPInstanceUID, str(first)])
+        part.file_meta.MediaStorageSOPInstanceUID = part.SOPInstanceUID
+        part.InstanceNumber = len(instances) + 1
+        if frames_each > 1:
+            part.ConcatenationUID = generate_uid(entropy_srcs=[image.SOPInstanceUID, "whole"])
+            part.ConcatenationFrameOffsetNumber = first
+            part.InConcatenationNumber = len(instances) + 1
+        instances.append(part)
+    return instances
 
 
 def legacy_converted_mr(spot: Spot) -> Dataset:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom import DataElement
+from pydicom.valuerep import PersonName
 
 from dicom_node.phantom.mr_series import Acquisition, Storage
 from dicom_node.workflow.stations import Stations
@@ -77,6 +79,26 @@ def test_one_patient_id_with_two_names_or_birth_dates_is_two_patients(
     assert "mixes 2 patients" in one.detail
     assert {p.name for p in one.folder.glob("*/sr.dcm")} == {"sr.dcm"}
     assert len(list(one.folder.glob("*/sr.dcm"))) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode:UserWarning")
+def test_a_patient_id_that_its_character_set_does_not_allow_is_copied_byte_for_byte(
+    stations: Stations, series_of: Series, tmp_path: Path
+) -> None:
+    """Says UTF-8 and is Latin 1: once decoded, one such letter is any other."""
+    patient_id, name = "ÄÖ-17".encode("latin-1"), "Müller^Jörg".encode("latin-1")
+    for path in series_of(image_spot()):
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.add(DataElement("PatientID", "LO", patient_id, already_converted=True))
+        dataset.add(DataElement("PatientName", "PN", PersonName(name), already_converted=True))
+        dataset.save_as(path)
+    one = analyse_one(stations, tmp_path)
+    assert not one.failed, one.detail
+    for made in ("seg.dcm", "sc.dcm", "sr.dcm"):
+        dataset = pydicom.dcmread(one.folder / made)
+        assert dataset.get_item("PatientID").value.strip() == patient_id
+        assert dataset.get_item("PatientName").value.strip() == name
 
 
 @pytest.mark.parametrize("orientation", [["nan"] * 6, [0] * 6], ids=["no numbers", "zero"])
