@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,11 @@ class Running:
 
     def _lost(self) -> None:
         self.losses += 1
+
+
+def begun_since(before: set[threading.Thread]) -> set[threading.Thread]:
+    """Threads that run and did not before; one of an earlier test may end meanwhile."""
+    return set(threading.enumerate()) - before
 
 
 def parts_in(spool: Path) -> list[Path]:

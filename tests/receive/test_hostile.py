@@ -15,12 +15,13 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from random import Random
 
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.receive.status import Status
-from tests.receive.conftest import HERE_AND_ELSEWHERE
+from tests.receive.conftest import HERE_AND_ELSEWHERE, begun_since
 from tests.receive.images import SERIES, encode, mr_image
 from tests.receive.wire import (
     ABORT,
@@ -74,6 +75,7 @@ def test_half_a_pdu_and_then_silence_is_ended_by_the_deadline(receiver, opening)
         if opening.startswith(associate_rq()):
             assert peer.read()[0] == ASSOCIATE_AC
         assert is_ended(peer)
+    running.use(pdu_timeout_s=60)
     assert serves(running)
 
 
@@ -82,14 +84,16 @@ def test_a_byte_now_and_then_does_not_put_the_deadline_off(receiver):
     started = time.monotonic()
     with Peer(running.port) as peer:
         peer.socket.settimeout(0.05)
-        for byte in associate_rq():
+        for byte in associate_rq():  # all of it takes a dozen seconds
             peer.send(bytes([byte]))
             try:
                 assert peer.socket.recv(1) == bytes([ABORT])
             except TimeoutError:
                 continue
             break
-    assert 0.4 < time.monotonic() - started < 8
+        else:
+            pytest.fail("the deadline was put off")
+    assert time.monotonic() - started > 0.4
 
 
 @HERE_AND_ELSEWHERE
@@ -134,6 +138,7 @@ def test_what_is_not_dicom_is_ended_and_the_next_peer_served(receiver, noise):
     with Peer(running.port) as peer:
         peer.send(noise)
         assert is_ended(peer)
+    running.use(pdu_timeout_s=60)
     assert serves(running)
 
 
@@ -213,7 +218,7 @@ def test_a_command_of_another_sop_class_than_the_context_is_refused(receiver):
     [
         (UID, IMAGE[:-1], Status.CANNOT_UNDERSTAND),
         (UID, IMAGE[:100], Status.CANNOT_UNDERSTAND),
-        (UID, os.urandom(3000), None),
+        (UID, Random(0).randbytes(3000), None),
         (UID, b"", Status.CANNOT_UNDERSTAND),
         (f"{SERIES}.2", IMAGE, Status.UIDS_DISAGREE),
     ],
@@ -305,7 +310,7 @@ def test_eleven_that_stop_within_a_pdu_leave_the_ten_associations_to_others_of_t
 
 @pytest.mark.parametrize("hours", [-26, 26])
 def test_a_wall_clock_that_is_set_changes_no_deadline(receiver, monkeypatch, hours):
-    running = receiver(pdu_timeout_s=5, idle_timeout_s=5)
+    running = receiver(pdu_timeout_s=60, idle_timeout_s=60)
     now = time.time
     with Peer(running.port) as peer:
         peer.associate().begin(UID)
@@ -333,21 +338,21 @@ def test_a_hundred_idle_associations_cost_no_time(receiver):
 
 def test_health_checks_that_connect_and_close_leave_nothing(receiver):
     running = receiver()
-    threads, descriptors = threading.active_count(), descriptors_open()
+    before, descriptors = set(threading.enumerate()), descriptors_open()
 
     def check(times: int) -> int:
         for _ in range(times):
             socket.create_connection(("127.0.0.1", running.port)).close()
         with Peer(running.port) as last:  # those before it were accepted before it
             last.associate().release()
-        wait_for(lambda: threading.active_count() == threads and descriptors_open() <= descriptors + 2, 20)
+        wait_for(lambda: not begun_since(before) and descriptors_open() <= descriptors + 2, 20)
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
     try:
-        before = check(50)
-        assert check(200) - before < 100_000
+        held = check(50)
+        assert check(200) - held < 100_000
     finally:
         tracemalloc.stop()
     wait_for(lambda: descriptors_open() <= descriptors + 2, 20)
