@@ -31,6 +31,8 @@ _PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
+# And by the server: a host that stands still or has no power within a transaction keeps nobody waiting
+_IMPATIENCE = "-c idle_in_transaction_session_timeout=10000"
 _WRITER = 0x0D1C0_0001  # of the advisory lock that a writer holds until its transaction ends
 # As many as there may be workflows, polls of queues and requests at a time
 _POOL = {"pool_size": 10, "max_overflow": 20, "pool_timeout": 30, "pool_pre_ping": True}
@@ -92,7 +94,8 @@ class Database:
             It does not answer, is not there, lets us not in, or is too old.
         """
         shown = sa.URL.create("postgresql", url.username, None, url.host, url.port, url.database)
-        engine = sa.create_engine(url, connect_args=_PATIENCE, **_POOL)
+        options = " ".join((*url.normalized_query.get("options", ()), _IMPATIENCE))
+        engine = sa.create_engine(url, connect_args={**_PATIENCE, "options": options}, **_POOL)
         try:
             with engine.connect() as connection:
                 version = connection.dialect.server_version_info or OLDEST

@@ -303,3 +303,21 @@ def test_a_database_that_goes_away_is_transient_and_is_used_again_when_it_is_bac
     server.start()
     assert book.entry("1.9-a")
     book.close()
+
+
+def test_a_host_that_stands_still_while_it_writes_holds_up_the_others_for_seconds(
+    server: Postgres, tmp_path: Path
+) -> None:
+    """As one without power: its connection stays open, and the server waits for what comes next."""
+    still, other = (Ledger(open_ledger(on_postgres(server, tmp_path))) for _ in range(2))
+
+    def stand_still() -> None:
+        with ThreadPoolExecutor(1) as pool, still.database.writing() as connection:
+            assert pool.submit(other.open_job, "1.10-a", "1.10", 1).result(60)
+            connection.execute(sa.text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):  # it goes on, and has lost its transaction
+        stand_still()
+    assert still.entry("1.10-a")
+    for book in (still, other):
+        book.close()
