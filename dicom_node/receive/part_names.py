@@ -22,21 +22,23 @@ class PartNames:
     """Hands out empty part files in a folder, each once; makes the folder when the first is wanted."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._is_there = folder, folder.exists()
+        self._folder = folder
         self._ready: deque[Path] = deque()
         self._filling = threading.Lock()
 
     def take(self) -> Path:
         """Return an empty file whose name is on disk."""
         with self._filling:
-            if not self._ready:
-                self._fill()
-            return self._ready.popleft()
+            while True:
+                if not self._ready:
+                    self._fill()
+                path = self._ready.popleft()
+                if path.exists():  # unless another swept it, who took this process for dead
+                    return path
 
     def _fill(self) -> None:
-        if not self._is_there:
+        if not self._folder.exists():
             make_folder(self._folder)
-            self._is_there = True
         # No name of an earlier process, which may still hold an image
         prefix = secrets.token_hex(8)
         made = [self._folder / f"{prefix}-{number}.part" for number in range(_BATCH)]

@@ -56,6 +56,23 @@ def test_what_a_dead_one_left_is_taken_in_by_itself_or_by_another(folder: Path) 
     assert parts(folder) == 0
 
 
+@pytest.mark.parametrize("process", ["one", "one/1"])
+def test_one_that_was_taken_for_dead_loses_what_it_was_receiving_and_goes_on(
+    process: str, folder: Path
+) -> None:
+    """As a host that was cut off from the database for some seconds, itself or by processes of its own."""
+    one, two = Spool(folder, 0, receiver=process), Spool(folder, 0, receiver="two")
+    begin(one, 1).commit()
+    part = begin(one, 2)
+    assert two.sweep_after("one") == 1
+    with pytest.raises(FileNotFoundError):  # not acknowledged: the sender comes again
+        part.commit()
+    part.discard()
+    assert not begin(one, 2).commit().is_new
+    assert begin(one, 3).commit().is_new
+    assert [path.stem for path in two.instances(SERIES)] == [f"{SERIES}.{n}" for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(("before", "after"), [("", "one"), ("one", "")])
 def test_part_files_of_a_node_that_was_alone_or_one_of_several_are_swept_by_its_successor(
     before: str, after: str, folder: Path
