@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -16,6 +17,8 @@ from tests.support.running import free_port
 from tests.support.spot import Series, Spot
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+hypothesis.settings.load_profile("ci")  # the same examples each time, and none too slow on a busy machine
 
 
 @pytest.fixture(autouse=True)
