@@ -52,9 +52,11 @@ def identity_provider(folder: Path, back: str, *, in_token: bool = False) -> Ite
     folder.mkdir(parents=True, exist_ok=True)
     secret = folder / "secret"
     secret.write_text(SECRET)
-    # Node.js looks for a package beside the script
+    # Node.js looks for a package beside the script, which tests in another process may start just now
     script = MADE / "identity_provider.mjs"
-    script.write_text((HERE / "identity_provider.mjs").read_text())
+    part = MADE / f"{os.getpid()}.part"
+    part.write_text((HERE / script.name).read_text())
+    part.replace(script)
     groups = "token" if in_token else "request"
     with process(
         need("node"), script, str(port), CLIENT, SECRET, groups, back, log=folder / "provider.log", port=port
