@@ -42,7 +42,7 @@ def place(
     server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Lease]]:
     """A place of a process, taken."""
-    monkeypatch.setattr(lease, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(lease, "PATIENCE_S", 5.0)
     monkeypatch.setattr(watching, "GRACE_S", 0.0)
     monkeypatch.setattr(watching, "REJOIN_S", 0.0)
     secret = tmp_path / "password"
