@@ -294,11 +294,14 @@ def test_layers_opacity_views_and_window_change_what_is_seen(tab: Tab) -> None:
     page.get_by_label("overlay").check()
     expect(page.locator("#left")).to_be_hidden()
     before = tab.drawn("#right .frame").mean()
+    anatomy = page.locator("#right-anatomy")
+    as_it_was = anatomy.get_attribute("src") or ""
     page.get_by_label("level").fill("150")
-    page.wait_for_timeout(600)
+    expect(anatomy).not_to_have_attribute("src", as_it_was)
+    brighter = anatomy.get_attribute("src") or ""
     assert tab.drawn("#right .frame").mean() > before + 5, "a lower level is brighter"
     page.get_by_role("button", name="Reset").click()
-    page.wait_for_timeout(600)
+    expect(anatomy).not_to_have_attribute("src", brighter)
     assert abs(tab.drawn("#right .frame").mean() - before) < 2
 
 

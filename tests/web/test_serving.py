@@ -63,9 +63,9 @@ def test_it_ends_although_a_request_is_under_way_and_lets_go_of_its_port() -> No
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The port of a server that waits a second, and serves three at a time."""
+    """The port of a server that waits a second for a head, three in a body, and serves three at a time."""
     monkeypatch.setattr(Patience, "head_s", 1.0)
-    monkeypatch.setattr(Patience, "pause_s", 1.0)
+    monkeypatch.setattr(Patience, "pause_s", 3.0)
     monkeypatch.setattr(Patience, "most_connections", 3)
     port = free_port()
     server = WebServer(Web(port=port), _reading)
@@ -143,7 +143,7 @@ def test_a_body_may_take_long_but_not_pause(impatient: int) -> None:
     with connect(impatient) as connection:
         connection.sendall(head)
         for _ in range(9):
-            time.sleep(0.2)
+            time.sleep(0.4)
             connection.sendall(b"x")
         assert answer(connection, b"read 9").startswith(b"HTTP/1.1 200")
         connection.sendall(head + b"xxx")
