@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
@@ -24,6 +23,7 @@ from dicom_node.deliver.send import (
     Hooks,
     Otherwise,
     all_choices,
+    reading,
     send_each,
 )
 from dicom_node.errors import (
@@ -31,7 +31,6 @@ from dicom_node.errors import (
     ConfigurationError,
     DeliveryRefused,
     DestinationUnavailable,
-    PermanentError,
 )
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.settings import DestinationTLS
@@ -93,7 +92,9 @@ def send_files(
         The peer rejected the association for good, or will not take some files: class not
         accepted, or an error status. The others were sent.
     PermanentError
-        A path is no DICOM file.
+        A path is no DICOM file, or not there.
+    OSError
+        A file cannot be read for now.
     """
     association = associate(peer, _contexts(all_choices(paths, instead, otherwise)))
     try:
@@ -129,12 +130,10 @@ def _contexts(paths: Sequence[Path]) -> dict[UID, set[UID]]:
     """SOP classes of the files, each with the transfer syntaxes that may carry them."""
     wanted: defaultdict[UID, set[UID]] = defaultdict(set)
     for path in paths:
-        try:
+        with reading(path):
             meta = read_file_meta_info(path)
             syntax = meta.TransferSyntaxUID
             wanted[meta.MediaStorageSOPClassUID] |= {*_UNCOMPRESSED} if syntax in _UNCOMPRESSED else {syntax}
-        except (InvalidDicomError, AttributeError, OSError):
-            raise PermanentError(f"{path} is no DICOM file") from None
     return wanted
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
+from pydicom.errors import InvalidDicomError
 
-from dicom_node.errors import ClassRefused, DeliveryRefused
+from dicom_node.errors import ClassRefused, DeliveryRefused, PermanentError
 
 # Status and failure reasons of a store, alike in C-STORE and STOW-RS (PS3.4 B.2.3, PS3.7 C, PS3.18 I.2.2)
 DUPLICATE = 0x0111  # it has the instance: done
@@ -44,6 +47,25 @@ class Otherwise(NamedTuple):
 
     paths: Sequence[Path]
     instead: Mapping[Path, Sequence[Path]]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell a file that will never be sent from one that a disk, or a lack of descriptors, keeps from us now.
+
+    Raises
+    ------
+    PermanentError
+        It is not there, or no DICOM file.
+    OSError
+    """
+    try:
+        yield
+    except (InvalidDicomError, AttributeError, EOFError, OSError) as error:
+        # pydicom's own have no number
+        if isinstance(error, OSError) and error.errno is not None and error.errno != errno.ENOENT:
+            raise
+        raise PermanentError(f"{path} is no DICOM file") from None
 
 
 def all_choices(

@@ -16,7 +16,6 @@ from typing import Any
 
 import structlog
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, generate_uid
 
 from dicom_node.deliver.send import (
@@ -27,6 +26,7 @@ from dicom_node.deliver.send import (
     Hooks,
     Otherwise,
     all_choices,
+    reading,
     send_each,
 )
 from dicom_node.deliver.web import Answer, ask
@@ -35,7 +35,6 @@ from dicom_node.errors import (
     ConfigurationError,
     DeliveryRefused,
     DestinationUnavailable,
-    PermanentError,
 )
 from dicom_node.settings import WebDestination
 
@@ -88,7 +87,9 @@ def store(
     ConfigurationError
         No STOW-RS service is there, or it does not let us in.
     PermanentError
-        A path is no DICOM file.
+        A path is no DICOM file, or not there.
+    OSError
+        A file cannot be read for now.
     """
     for choice in all_choices(paths, instead, otherwise):
         _instance(choice)  # nothing is sent when one of them is no DICOM file
@@ -146,17 +147,11 @@ class _Said:
 
 def _instance(path: Path) -> _Instance:
     keywords = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"]
-    try:
+    with reading(path):
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
-        return _Instance(
-            path,
-            str(header.StudyInstanceUID),
-            str(header.SeriesInstanceUID),
-            str(header.SOPInstanceUID),
-            header.SOPClassUID,
-        )
-    except (InvalidDicomError, AttributeError, OSError):
-        raise PermanentError(f"{path} is no DICOM file") from None
+        uids = (header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID)
+        sop_class_uid = header.SOPClassUID
+    return _Instance(path, *map(str, uids), sop_class_uid)
 
 
 def _store_one(destination: WebDestination, instance: _Instance) -> None:

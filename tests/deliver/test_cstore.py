@@ -6,8 +6,8 @@ Not covered: retries over time (tests/workflow/test_node.py), storage commitment
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pydicom
@@ -17,7 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, EnhancedSRStorage, Verification
 
 from dicom_node.deliver.cstore import Peer, echo, send_files
-from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError
+from dicom_node.errors import DeliveryRefused, DestinationUnavailable, NodeError, PermanentError, is_transient
 from dicom_node.phantom.mr_series import Storage
 from tests.support.running import free_port, need, process, wait_for
 from tests.support.spot import Series, affine_of, image_spot
@@ -194,3 +194,15 @@ def test_a_file_that_is_no_dicom_is_named(tmp_path: Path) -> None:
     path.write_text("no DICOM")
     with pytest.raises(PermanentError, match=r"notes\.dcm is no DICOM file"):
         list(send_files(Peer("PEER", "127.0.0.1", 1, "NODE"), [path]))
+
+
+def test_a_file_that_cannot_be_opened_for_now_is_tried_again_and_one_that_is_gone_is_not(
+    paths: list[Path], out_of_descriptors: Callable[[], AbstractContextManager[None]]
+) -> None:
+    peer = Peer("PEER", "127.0.0.1", 1, "NODE")
+    with pytest.raises(OSError, match="Too many open files") as lack, out_of_descriptors():
+        list(send_files(peer, paths))
+    assert is_transient(lack.value)
+    paths[0].unlink()
+    with pytest.raises(PermanentError, match="is no DICOM file"):
+        list(send_files(peer, paths))

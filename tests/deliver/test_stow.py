@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pydicom
@@ -22,6 +23,7 @@ from dicom_node.errors import (
     DestinationUnavailable,
     NodeError,
     PermanentError,
+    is_transient,
 )
 from dicom_node.settings import Secret, WebDestination
 from tests.deliver.web import SECRET, sent_uid, takes_all, to
@@ -277,6 +279,15 @@ def test_nobody_there_is_tried_again(url: str, paths: list[Path]) -> None:
     destination = WebDestination(name="w", url=url.format(port=free_port()), timeout_s=2)
     with pytest.raises(DestinationUnavailable, match="cannot be reached"):
         list(store(destination, paths))
+
+
+def test_a_file_that_cannot_be_opened_for_now_is_tried_again(
+    paths: list[Path], out_of_descriptors: Callable[[], AbstractContextManager[None]]
+) -> None:
+    destination = WebDestination(name="w", url="http://127.0.0.1:1")
+    with pytest.raises(OSError, match="Too many open files") as lack, out_of_descriptors():
+        list(store(destination, paths))
+    assert is_transient(lack.value)
 
 
 def test_a_file_that_is_no_dicom_is_named_and_nothing_is_sent(paths: list[Path], tmp_path: Path) -> None:
