@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.running import free_port, need, process, wait_for
+from tests.support.running import free_port, listens, need, process, wait_for
 
 # Push each MR series to the node as one job and one association once it has been stable for
 # StableAge seconds, but not what the node itself has sent.
@@ -112,7 +112,7 @@ def orthanc(
         "DicomPort": started.dicom_port,
         "DefaultEncoding": "Utf8",
         "DicomModalities": {"node": node},
-        "StableAge": 2,
+        "StableAge": 10,  # longer than the machine may stall between two images
         "OverwriteInstances": False,
         "LuaScripts": ["autoroute.lua"] if autoroute else [],
         "Plugins": [_plugin()] if dicomweb else [],
@@ -120,6 +120,7 @@ def orthanc(
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     command = (program, "orthanc.json")
     with process(*command, log=folder / "orthanc.log", port=started.dicom_port, cwd=folder):
+        wait_for(lambda: listens(started.http_port))  # which it begins after the other
         yield started
 
 
