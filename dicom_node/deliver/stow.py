@@ -149,9 +149,14 @@ def _instance(path: Path) -> _Instance:
     keywords = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"]
     with reading(path):
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
-        uids = (header.StudyInstanceUID, header.SeriesInstanceUID, header.SOPInstanceUID)
-        sop_class_uid = header.SOPClassUID
-    return _Instance(path, *map(str, uids), sop_class_uid)
+        instance = _Instance(
+            path,
+            str(header.StudyInstanceUID),
+            str(header.SeriesInstanceUID),
+            str(header.SOPInstanceUID),
+            header.SOPClassUID,
+        )
+    return instance
 
 
 def _store_one(destination: WebDestination, instance: _Instance) -> None:

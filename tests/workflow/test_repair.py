@@ -1,11 +1,12 @@
 """The book against the workflows, the results and the spool: whatever is lost, nothing is left open.
 
 A node runs, ends or is killed; then the test damages its databases as a crash, a restored backup or a
-full disk would have left them, and the node is started again. Not covered: damage inside result files.
+full disk would have left them, and the node is started again. Not covered: mending of result files.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -171,6 +172,26 @@ def test_a_lost_book_is_written_again_from_the_results(
     assert again.deliveries[0].state is Sent.DONE
     # Where nobody knows that they were sent, the same bytes are sent again
     assert bench.objects() == ({} if with_workflows else before)
+
+
+def test_a_lost_book_and_a_damaged_result_keep_no_node_from_its_work(bench: Bench, series_of: Series) -> None:
+    summary = {
+        "job": {"version": 1, "instances": 3},
+        "objects": [{"kind": "seg", "file": "seg.dcm"}],
+        "pipeline": "spot",
+        "series_instance_uid": "1.2.3",
+        "outcome": "no findings",
+        "detail": "no lesion found",
+    }
+    damages = {"gone": None, "empty": b"", "cut": b"\0" * 128 + b"DICM\2\0\0\0UL", "other": b"noise" * 99}
+    for name, content in damages.items():
+        folder = bench.var / "results" / "1.2.3" / name
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(summary))
+        if content is not None:
+            (folder / "seg.dcm").write_bytes(content)
+    assert bench.run(series_of(image_spot())).state is State.DONE
+    assert bench.log.count("result_not_entered") == len(damages)
 
 
 def test_a_row_lost_from_the_book_before_there_was_a_result_comes_again_from_the_spool(
