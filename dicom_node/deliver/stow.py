@@ -149,14 +149,9 @@ def _instance(path: Path) -> _Instance:
     keywords = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"]
     with reading(path):
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
-        instance = _Instance(
-            path,
-            str(header.StudyInstanceUID),
-            str(header.SeriesInstanceUID),
-            str(header.SOPInstanceUID),
-            header.SOPClassUID,
-        )
-    return instance
+        study, series, instance = (str(getattr(header, keyword)) for keyword in keywords[:3])
+        sop_class_uid = header.SOPClassUID
+    return _Instance(path, study, series, instance, sop_class_uid)
 
 
 def _store_one(destination: WebDestination, instance: _Instance) -> None:
