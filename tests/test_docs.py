@@ -22,6 +22,7 @@ from tests.peers.orthanc import Orthanc
 from tests.support.running import (
     entries_of,
     free_port,
+    listens,
     need,
     node_process,
     process,
@@ -120,13 +121,12 @@ def test_the_page_on_orthanc_leads_to_a_result(tmp_path: Path, monkeypatch: pyte
     program = need("Orthanc")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DICOM_NODE_WEB__ENABLED", "false")
-    ports = {port: free_port() for port in ("4242", "8042", "11112")}
+    ports = {port: free_port() for port in ("4242", "8042", "11112")}  # at one go: a port may hold another
     page = (ROOT / "docs" / "orthanc.md").read_text()
     for name, language in (("orthanc.json", "json"), ("autoroute.lua", "lua"), ("node.toml", "toml")):
         text = re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1]
-        for shown, used in ports.items():
-            text = text.replace(shown, str(used))
-        Path(name).write_text(text.replace('"StableAge": 60', '"StableAge": 2'))
+        text = re.sub("|".join(ports), lambda shown: str(ports[shown[0]]), text)
+        Path(name).write_text(text.replace('"StableAge": 60', '"StableAge": 10'))
     write_series(scan_phantom().datasets, Path("series"))
     pacs = Orthanc(ports["8042"], ports["4242"])
     log, configuration = tmp_path / "orthanc.log", Path("node.toml")
@@ -134,6 +134,7 @@ def test_the_page_on_orthanc_leads_to_a_result(tmp_path: Path, monkeypatch: pyte
         process(program, "orthanc.json", log=log, port=pacs.dicom_port),
         node_process(configuration, ports["11112"]),
     ):
+        wait_for(lambda: listens(pacs.http_port))
         send(sorted(Path("series").iterdir()), pacs.dicom_port, called="PACS")
         pacs.wait_for_results("SEG", "SR", "OT")
 
