@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,13 +111,14 @@ def send(paths: list[Path], port: int) -> None:
 
 
 def transactions(folder: Path) -> set[str]:
-    with sqlite3.connect(f"file:{folder / 'var' / 'commitments.sqlite'}?mode=ro", uri=True) as book:
+    with closing(sqlite3.connect(f"file:{folder / 'var' / 'commitments.sqlite'}?mode=ro", uri=True)) as book:
         return {uid for (uid,) in book.execute("SELECT transaction_uid FROM transactions")}
 
 
 def is_waiting(folder: Path) -> bool:
     """Whether the request is done with and its deadline is kept."""
-    with sqlite3.connect(f"file:{folder / 'var' / 'workflows.sqlite'}?mode=ro", uri=True) as workflows:
+    path = folder / "var" / "workflows.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as workflows:
         query = "SELECT status FROM workflow_status WHERE workflow_uuid LIKE '%/ask-%'"
         return workflows.execute(query).fetchall() == [("SUCCESS",)]
 
@@ -172,9 +173,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, spot_models: Path) -> Iterator
             name: stack.enter_context(Committing(name.upper(), port, **how))
             for name, (_, how) in behaviours.items()
         }
-        slow = {"silent", "mute", "late"}
+        waits_s = {"silent": 2, "mute": 2, "late": 8}  # the last of them is answered in the second
         lines = {
-            name: destination(archive, behaviours[name][0], 2 if name in slow else 60)
+            name: destination(archive, behaviours[name][0], waits_s.get(name, 60))
             for name, archive in archives.items()
         }
         configuration = write_configuration(
