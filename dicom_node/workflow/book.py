@@ -116,6 +116,18 @@ class Book:
             )
         return None if folder is None else Path(folder)
 
+    def analysed_before(self, job_id: str) -> int | None:
+        """Version of the same series, an earlier one, that is being analysed now; None without one."""
+        this = sa.select(JOBS.c.series_instance_uid, JOBS.c.version).where(JOBS.c.job_id == job_id).subquery()
+        query = sa.select(sa.func.max(JOBS.c.version)).where(
+            JOBS.c.series_instance_uid == this.c.series_instance_uid,
+            JOBS.c.version < this.c.version,
+            JOBS.c.state == State.ANALYSING,
+        )
+        with self.database.reading() as connection:
+            version: int | None = connection.scalar(query)
+        return version
+
     def series_instance_uids(self) -> set[str]:
         """Every series that was complete at least once."""
         with self.database.reading() as connection:

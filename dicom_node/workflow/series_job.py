@@ -37,6 +37,8 @@ from dicom_node.workflow.stations import Stations, Task
 from dicom_node.workflow.transactions import Kept, kept_of
 from dicom_node.workflow.worked import Outcome
 
+# Between two looks whether the version before has been analysed, as by another process
+AFTER_S = 5.0
 PRIORITIES = {"high": 1, "normal": 2, "low": 3}
 
 log = structlog.get_logger()
@@ -231,7 +233,9 @@ class SeriesJob:
         """Do all that can be done here; None when it is no longer wanted."""
         start = time.monotonic()
         try:
-            return self._select_and_analyse(job, datetime.fromisoformat(made_at), attempt)
+            return self._after_earlier(job, attempt, age_s) or self._select_and_analyse(
+                job, datetime.fromisoformat(made_at), attempt
+            )
         except Cancelled as error:
             log.warning("job_stopped", reason=str(error))
             return None
@@ -253,6 +257,16 @@ class SeriesJob:
             log.exception("job_failed", attempt=attempt)
             detail = f"no report could be made: {why}"
             return Told(State.FAILED, detail, Outcome.FAILED, remedy=remedy(error), attempts=attempt)
+
+    def _after_earlier(self, job: Job, attempt: int, age_s: float) -> Told | None:
+        """Put off what replaces a result that is being made: it is to name it."""
+        self._ledger.need(job["job_id"], job["ticket"])
+        before = self._ledger.analysed_before(job["job_id"])
+        if before is None:
+            return None
+        detail = f"after version {before}, which is being analysed"
+        log.info("job_put_off", attempt=attempt, reason=detail)
+        return Told(State.WAITING, detail, attempts=attempt, age_s=age_s, wait_s=AFTER_S)
 
     def _select_and_analyse(self, job: Job, made_at: datetime, attempt: int) -> Told:
         go_on = partial(self._ledger.need, job["job_id"], job["ticket"])

@@ -18,7 +18,7 @@ import pytest
 from dicom_node.node import Node
 from dicom_node.settings import Settings, load_settings
 from dicom_node.trial.archive import Archive
-from dicom_node.workflow import stations, upkeep
+from dicom_node.workflow import series_job, stations, upkeep
 from dicom_node.workflow.ledger import Entry, Sent, State
 from dicom_node.workflow.worked import Outcome
 from tests.support.running import (
@@ -281,3 +281,23 @@ def test_a_destination_that_goes_while_a_series_is_analysed_costs_the_others_not
     assert (gone.destination, gone.state) == ("down", Sent.FAILED)
     assert gone.detail == "this destination is not configured"
     assert len(list(archive.folder.glob("*.dcm"))) == 3
+
+
+def test_a_version_waits_for_the_one_before_that_another_host_analyses_and_names_it(
+    configuration: Path, gate: Gate, archive: Archive, series_of: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_job, "AFTER_S", 1.0)
+    gate.is_open.set()
+    with Node(load_settings(configuration)) as node:
+        paths = series_of(image_spot())
+        send(paths[:-1], node.settings.receive.port)
+        wait_for(lambda: is_sent(configuration))
+        first = only(configuration).job_id
+        node.ledger.update(first, State.ANALYSING)  # as it stood while another host was at it
+        send(paths[-1:], node.settings.receive.port)
+        wait_for(lambda: any("after version 1" in e.detail for e in entries_of(configuration.parent / "var")))
+        assert len(gate.analysed) == 1
+        node.ledger.update(first, State.SENDING)
+        wait_for(lambda: len(list(archive.folder.glob("*.dcm"))) == 6)
+    reports = [d for d in map(pydicom.dcmread, archive.folder.glob("*.dcm")) if d.Modality == "SR"]
+    assert sum("PredecessorDocumentsSequence" in report for report in reports) == 1
