@@ -56,13 +56,12 @@ def read_voxels(stack: Stack) -> NDArray[np.float32]:
             voxels[k] = _rescale(stored, frame)
             if padding is not None:
                 padding[k] = _is_padding(stored, frame)
+    inverted = first.text("PhotometricInterpretation") == "MONOCHROME1"
     if padding is not None and not padding.all():
-        voxels[padding] = voxels[~padding].min()
+        voxels[padding] = voxels[~padding].max() if inverted else voxels[~padding].min()
     if not (np.isfinite(voxels).all() and voxels.max() > voxels.min()):
         raise SeriesRefused("the images are blank, or their rescale values are no numbers")
-    if first.text("PhotometricInterpretation") == "MONOCHROME1":
-        voxels = voxels.max() + voxels.min() - voxels
-    return voxels
+    return voxels.max() + voxels.min() - voxels if inverted else voxels
 
 
 def _decoded(files: Sequence[list[Frame]]) -> Iterator[list[NDArray[np.integer]]]:

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesRefused
-from dicom_node.phantom.mr_series import Storage
+from dicom_node.phantom.mr_series import Storage, mr_series
 from dicom_node.series.geometry import order_stack
 from dicom_node.series.normalisation import PercentileRule, SquareGrid, normalise
 from dicom_node.series.orientation import nearest_plane, turn_to_display
@@ -64,11 +64,14 @@ def test_monochrome1_means_the_same_picture(series_of: Callable) -> None:
     np.testing.assert_allclose(read(series_of(SPOT, storage=Storage(inverted=True))), SPOT.voxels)
 
 
-def test_padding_takes_the_lowest_value(series_of: Callable) -> None:
+@pytest.mark.parametrize("inverted", [False, True], ids=["MONOCHROME2", "MONOCHROME1"])
+def test_padding_takes_the_lowest_value(inverted: bool, series_of: Callable) -> None:
     padded = image_spot(SPOT.affine, shape=SHAPE)
     padded.voxels[:, :2] = 60000
-    voxels = read(series_of(padded, attributes={"PixelPaddingValue": 60000}))
-    assert voxels.max() <= 1000
+    storage = Storage(inverted=inverted)
+    stored = int(mr_series(padded.voxels, padded.affine, storage=storage)[0].pixel_array[0, 0])
+    voxels = read(series_of(padded, storage=storage, attributes={"PixelPaddingValue": stored}))
+    assert np.ptp(voxels) == np.ptp(SPOT.voxels)
     assert (voxels[:, :2] == voxels.min()).all()
 
 
