@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.analysis.findings import Findings
-from dicom_node.results.identity import ascii_text
+from dicom_node.results.identity import ascii_text, raw_text
 from dicom_node.results.marks import rgb_of
 from dicom_node.results.provenance import RESEARCH_USE
 from dicom_node.results.report import summary
@@ -198,6 +198,6 @@ def _slice_name(volume: MRVolume, index: int) -> str:
     frame = volume.frames[index]
     if frame.frame_number is not None:
         return f"Slice {index + 1} of {len(volume.frames)} (frame {frame.frame_number})"
-    number = volume.header_of(index).get("InstanceNumber")
-    instance = "" if number in (None, "") else f" (image {number})"
+    number = ascii_text(raw_text(volume.header_of(index), "InstanceNumber"), 12)
+    instance = f" (image {number})" if number else ""
     return f"Slice {index + 1} of {len(volume.frames)}{instance}"

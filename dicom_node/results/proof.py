@@ -28,6 +28,7 @@ from dicom_node.results.proof_of_place import (
 )
 from dicom_node.results.provenance import RESEARCH_USE, Source
 from dicom_node.results.result_set import Kind, ResultSet
+from dicom_node.series.headers import MULTI_FRAME
 from dicom_node.series.volume import MRVolume
 
 _UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -166,8 +167,9 @@ def _targets(objects: Mapping[Kind, Dataset], source: Source) -> dict[str, _Targ
     """All that a result may refer to: its source and its own objects."""
     targets = {}
     for header in source.headers:
-        frames = header.get("NumberOfFrames")
-        numbers = frozenset(range(1, int(frames) + 1)) if frames else None
+        # not asked of a single-frame image, which has none to refer to whatever it says
+        frames = int(header.NumberOfFrames) if header.SOPClassUID in MULTI_FRAME else 0
+        numbers = frozenset(range(1, frames + 1)) or None
         targets[str(header.SOPInstanceUID)] = _Target(str(header.SOPClassUID), numbers)
     for dataset in objects.values():
         segments = frozenset(int(item.SegmentNumber) for item in dataset.get("SegmentSequence", ()))

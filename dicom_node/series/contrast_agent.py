@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset, Sequence
 
-from dicom_node.series.headers import Frame
+from dicom_node.series.headers import CONVERSION_ERRORS, Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +227,6 @@ def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
 def _text(item: Dataset, keyword: str) -> str:
     try:
         value = item.get(keyword)
-    except (ValueError, TypeError, NotImplementedError, OSError):  # pydicom converts on access
+    except CONVERSION_ERRORS:
         return ""
     return "" if value is None else str(value)

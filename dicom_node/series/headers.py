@@ -24,6 +24,9 @@ from dicom_node.series.volume import FrameReference
 SINGLE_FRAME = {MRImageStorage}
 MULTI_FRAME = {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
 
+# What pydicom lets out of a damaged value: it converts on access.
+CONVERSION_ERRORS = (ValueError, TypeError, ArithmeticError, NotImplementedError, OSError)
+
 # What enhanced MR objects call the same thing (PS3.3 C.8.13).
 _ENHANCED = {
     "EchoTime": "EffectiveEchoTime",
@@ -125,7 +128,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 - the type follows the VR
 def _value(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - the type follows the keyword's VR
     try:
         value = dataset.get(keyword)
-    except (ValueError, TypeError, NotImplementedError, OSError):  # pydicom converts on access
+    except CONVERSION_ERRORS:
         return None
     return None if value is None or value == "" else value
 
@@ -134,7 +137,7 @@ def _items_of(item: Dataset, tag: BaseTag) -> Sequence[Dataset]:
     """Read the items of an element; none where it is no sequence, or damaged."""
     try:
         element = item[tag]
-    except (ValueError, TypeError, NotImplementedError, OSError):  # pydicom converts on access
+    except CONVERSION_ERRORS:
         return ()
     return element.value if element.VR == "SQ" else ()
 

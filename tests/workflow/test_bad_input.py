@@ -15,6 +15,8 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from dicom_node.phantom.mr_series import Storage, mr_series, write_series
 from dicom_node.workflow.folder import Analysed, analyse_folder
@@ -74,6 +76,28 @@ def test_the_seg_lies_where_the_spot_is(
     one = analyse_one(stations, tmp_path)
     seg = pydicom.dcmread(one.folder / "seg.dcm")
     assert np.linalg.norm(centroid_of(seg) - spot.centroid_mm) < 0.75
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "answer"),
+    [
+        ("NumberOfFrames", b"abc ", "pixel data of 0001.dcm cannot be decoded"),
+        ("NumberOfFrames", b"1e999 ", "pixel data of 0001.dcm cannot be decoded"),
+        ("InstanceNumber", b"1e999 ", "1 lesion, 5.6 ml"),
+        ("NumberOfTemporalPositions", b"1e999 ", "1 lesion, 5.6 ml"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_a_whole_number_that_is_none_ends_in_a_report(
+    keyword: str, value: bytes, answer: str, stations: Stations, series_of: Series, tmp_path: Path
+) -> None:
+    for path in series_of(image_spot()):
+        dataset = pydicom.dcmread(path)
+        dataset[keyword] = RawDataElement(Tag(keyword), "IS", len(value), value, 0, False, True)
+        dataset.save_as(path)
+    one = analyse_one(stations, tmp_path)
+    assert answer in one.detail
+    assert report_of(one).PatientID == "PHANTOM-0"
 
 
 def centroid_of(seg: Dataset) -> np.ndarray:
