@@ -125,7 +125,7 @@ def write_configuration(
     port: int,
     models: Path,
     destinations: dict[str, tuple[str, int] | str],
-    waits: str = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 10",
+    waits: str = "retry_first_s = 0.5\nretry_longest_s = 2\ntimeout_s = 60",
     quiet_s: float = 10,
 ) -> Path:
     """Write a configuration with a pipeline per bundle in ``models``, of its contrasts, to every destination.
