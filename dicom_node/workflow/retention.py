@@ -162,11 +162,18 @@ class Retention:
     def clean(self, now: datetime | None = None) -> list[Holding]:
         """Delete what is due; returns what was deleted."""
         now = now or datetime.now(UTC)
-        return [holding for holding in self.due(now) if self._delete(holding, now)]
+        return [holding for holding in self.due(now) if self._try_to_delete(holding, now)]
 
     def _is_old(self, holding: Holding, now: datetime) -> bool:
         days = self._rules.images_days if holding.what is What.IMAGES else self._rules.results_days
         return days is not None and now - holding.since >= timedelta(days=days)
+
+    def _try_to_delete(self, holding: Holding, now: datetime) -> bool:
+        try:
+            return self._delete(holding, now)
+        except Exception as error:  # noqa: BLE001 - a damaged file must not keep all the others
+            log.error("not_deleted", what=holding.what, of=holding.name, error=type(error).__name__)  # noqa: TRY400
+            return False
 
     def _delete(self, holding: Holding, now: datetime) -> bool:
         """Delete unless something changed since it was found."""

@@ -161,6 +161,19 @@ def test_a_crash_within_the_deletion_of_results_is_gone_on_with(
     assert [path.name for path in holding.paths] == ["result.json", "sc.dcm", "seg.dcm", "sr.dcm"]
 
 
+def test_what_cannot_be_deleted_keeps_nothing_else_from_going(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    for uid in (UID, f"{UID}.1", f"{UID}.2"):
+        node.receive(1, uid=uid)
+        node.enter(State.DONE, Sent.DONE, uid)
+    (damaged,) = (node.settings.folder / "results" / f"{UID}.1").glob("*/sr.dcm")
+    damaged.write_bytes(b"noise")
+    deleted = node.retention.clean(LATER)
+    assert [h.what for h in deleted].count(What.IMAGES) == 3
+    assert [h.name.partition("-")[0] for h in deleted if h.what is What.RESULTS] == [UID, f"{UID}.2"]
+    assert damaged.exists()
+
+
 def test_what_a_later_version_must_know_of_deleted_results_is_kept_without_patient_data(
     shelf: Callable[..., Shelf],
 ) -> None:
