@@ -88,6 +88,8 @@ def order_stack(frames: Sequence[Frame]) -> Stack:
     """
     if len(frames) < 2:
         raise SeriesRefused("a single image is no volume: the distance between slices is not known")
+    if len({frame.reference for frame in frames}) < len(frames):
+        raise SeriesRefused("images have the same SOPInstanceUID: a result could not say which one it means")
     _same(frames, "matrix sizes", matrix_of)
     _same(frames, "frames of reference", lambda f: f.text("FrameOfReferenceUID"))
     spacing = frames[0].numbers("PixelSpacing", 2)
@@ -113,6 +115,9 @@ def order_stack(frames: Sequence[Frame]) -> Stack:
             f"slices {worst + 1} and {worst + 2} are {steps[worst]:.2f} mm apart, others {median:.2f} mm: "
             "a slice is missing or spacing is uneven"
         )
+    drift = float(np.abs(heights - np.linspace(heights[0], heights[-1], len(heights))).max())
+    if drift > median / 2:
+        raise SeriesRefused(f"slices lie up to {drift:.2f} mm from where even spacing would have them")
     sideways = positions - positions[0] - np.outer(heights - heights[0], normal)
     if np.linalg.norm(sideways, axis=1).max() > min(spacing) / 2:
         raise SeriesRefused("slices are shifted or sheared against their normal (a tilted gantry)")

@@ -6,6 +6,8 @@ Not covered: which series get here (test_selection) and what the models see (ana
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from pydicom import Dataset
@@ -91,10 +93,25 @@ def shear(datasets: list[Dataset]) -> None:
         dataset.ImagePositionPatient = [x, y + 2 * k, z]
 
 
+def space_wider_in_the_first_half(datasets: list[Dataset]) -> None:
+    datasets += [deepcopy(dataset) for dataset in datasets * 5]
+    height_mm = 0.0
+    for k, dataset in enumerate(datasets):
+        dataset.SOPInstanceUID = f"1.2.3.{k}"
+        dataset.ImagePositionPatient = [0, 0, round(height_mm, 3)]
+        height_mm += 4.1 if k < len(datasets) // 2 else 3.8
+
+
+def name_two_alike(datasets: list[Dataset]) -> None:
+    datasets[3].SOPInstanceUID = datasets[2].SOPInstanceUID
+
+
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
         (drop_a_slice, "8.00 mm apart, others 4.00 mm"),
+        (space_wider_in_the_first_half, "2.6. mm from where even spacing would have them"),
+        (name_two_alike, "same SOPInstanceUID"),
         (repeat_a_position, "2 images lie at the same position"),
         (leave_one, "single image"),
         (shear, "sheared"),
