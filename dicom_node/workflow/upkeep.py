@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import structlog
 
-from dicom_node.errors import Cancelled, DestinationUnknown
+from dicom_node.errors import Cancelled, DestinationUnknown, is_transient, reason, remedy
 from dicom_node.workflow.engine import DurableEngine
 from dicom_node.workflow.lease import Lease
-from dicom_node.workflow.ledger import Ledger, Sent
+from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
 from dicom_node.workflow.repair import Repair
 from dicom_node.workflow.retention import Intake
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.watch import GRACE_S
+from dicom_node.workflow.worked import Outcome
 
 EVERY_S = 1.0  # how soon an order is taken up
 REPAIR_EVERY_S = 60.0
@@ -67,17 +70,46 @@ class Upkeep:
         """Start a workflow for each job and delivery that an operator, or a repair, ordered."""
         jobs, deliveries = self._ledger.ordered()
         for entry in jobs:
-            if self._intake.take_again(entry):
-                log.info("order_taken_up", job=entry.job_id)
-            self._ledger.taken_up(entry.ticket)
+            with self._apart(entry, None):
+                if self._intake.take_again(entry):
+                    log.info("order_taken_up", job=entry.job_id)
+                self._ledger.taken_up(entry.ticket)
         for entry, delivery in deliveries:
-            if self._jobs.carry(entry, delivery):
-                log.info("order_taken_up", job=entry.job_id, destination=delivery.destination)
-            else:
-                why = "this destination is not configured"
-                failed = replace(delivery, state=Sent.FAILED, detail=why, remedy=DestinationUnknown.remedy)
-                self._ledger.deliver(entry.job_id, failed)
-            self._ledger.taken_up(delivery.ticket)
+            with self._apart(entry, delivery):
+                if self._jobs.carry(entry, delivery):
+                    log.info("order_taken_up", job=entry.job_id, destination=delivery.destination)
+                else:
+                    why = "this destination is not configured"
+                    self._fail(entry, delivery, why, DestinationUnknown.remedy)
+                self._ledger.taken_up(delivery.ticket)
+
+    @contextmanager
+    def _apart(self, entry: Entry, delivery: Delivery | None) -> Iterator[None]:
+        """Keep what is wrong with one order from the others, and give it up unless it may pass."""
+        try:
+            yield
+        except Cancelled:
+            pass  # while it was taken up: the book says so
+        except Exception as error:
+            log.exception("order_not_taken_up", job=entry.job_id)
+            if not is_transient(error):
+                with suppress(Cancelled):
+                    self._fail(entry, delivery, f"not taken up: {reason(error)}", remedy(error))
+                self._ledger.taken_up((delivery or entry).ticket)
+
+    def _fail(self, entry: Entry, delivery: Delivery | None, why: str, what_to_do: str) -> None:
+        if delivery is None:
+            self._ledger.update(
+                entry.job_id,
+                State.FAILED,
+                ticket=entry.ticket,
+                outcome=Outcome.FAILED,
+                detail=why,
+                remedy=what_to_do,
+            )
+        else:
+            given_up = replace(delivery, state=Sent.FAILED, detail=why, remedy=what_to_do)
+            self._ledger.deliver(entry.job_id, given_up)
 
     def _run(self) -> None:
         due_at, shapes = time.monotonic() + REPAIR_EVERY_S, set(self._engine.shapes())
@@ -96,7 +128,5 @@ class Upkeep:
                     if self._engine.drop_older():
                         due_at = now + GRACE_S
                     self._repair.while_running()
-            except Cancelled:
-                continue  # cancelled while it was taken up: the book says so
             except Exception as error:  # noqa: BLE001 - a full disk must not end the upkeep
                 log.error("upkeep_failed", error=type(error).__name__)  # noqa: TRY400 - once a second

@@ -20,6 +20,7 @@ from dicom_node.results.files import read_predecessor, read_result_set
 from dicom_node.workflow import orders
 from dicom_node.workflow.ledger import Sent, State
 from dicom_node.workflow.retention import Holding, What
+from dicom_node.workflow.upkeep import Upkeep
 from tests.workflow.shelf import BOTH, LATER, NOW, UID, Shelf
 
 
@@ -82,6 +83,23 @@ def test_a_late_image_of_a_deleted_series_is_not_analysed_by_order_either(
     orders.retry(node.ledger, str(node.ledger.entries()[0].number), partial(look, node.spool))
     assert ordered(node)[-1]
     assert node.jobs.taken == [4, 4]
+
+
+def test_an_order_that_cannot_be_taken_up_keeps_no_other_waiting(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    uids = [f"{UID}.{number}" for number in (1, 2)]
+    for uid in uids:
+        node.receive(1, uid=uid)
+        node.enter(State.FAILED, uid=uid)
+    (damaged,) = node.spool.instances(uids[0])
+    damaged.write_bytes(b"")
+    assert len(orders.retry_all(node.ledger)) == 2
+    Upkeep(None, node.ledger, node.jobs, None, None, node.intake).take_orders()
+    assert node.jobs.taken == [1]
+    (first,), (second,) = (node.ledger.entries(series_instance_uid=uid) for uid in uids)
+    assert (first.state, second.state) == (State.FAILED, State.WAITING)
+    assert first.detail.startswith("not taken up: ")
+    assert node.ledger.ordered() == ([], [])
 
 
 def test_an_order_waits_for_the_deletion_of_its_images(shelf: Callable[..., Shelf]) -> None:
