@@ -230,7 +230,7 @@ class Spool:
             os.close(descriptor)
 
     def titles(self, series_instance_uid: str) -> AETitles:
-        """Return by which AE titles a series came.
+        """Return by which AE titles a series came, empty ones where none of its files can tell any more.
 
         Raises
         ------
@@ -240,7 +240,10 @@ class Spool:
         files = self.instances(series_instance_uid)
         if not files:
             raise FileNotFoundError(errno.ENOENT, "no instance of this series", series_instance_uid)
-        return read_titles(files[0])
+        for path in files:
+            with contextlib.suppress(ValueError):  # a file that the disk has damaged: who reads it says so
+                return read_titles(path)
+        return AETitles("", "")
 
     def begin(self, incoming: Incoming) -> PartFile:
         """Open a part file for an instance that is about to come.

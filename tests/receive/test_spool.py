@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 from dicom_node.errors import InstanceRefused, StorageExhausted
 from dicom_node.implementation import IMPLEMENTATION_CLASS_UID
 from dicom_node.receive.instance import Incoming, StoredInstance
-from dicom_node.receive.part10 import AETitles
+from dicom_node.receive.part10 import AETitles, read_titles
 from dicom_node.receive.spool import Spool
 from dicom_node.receive.status import Status
 from tests.receive.images import SERIES, STUDY, data_set_of, encode, mr_image
@@ -130,6 +130,16 @@ def test_series_and_instances_are_listed_sorted(spool):
     assert spool.series() == [SERIES]
     assert [path.stem for path in spool.instances(SERIES)] == [f"{SERIES}.{n}" for n in (1, 2, 3)]
     assert spool.instances("1.2.3.4.5") == []
+
+
+def test_a_damaged_file_does_not_hide_the_titles_of_its_series(spool):
+    for number in (1, 2):
+        put(spool, number)
+    first, second = spool.instances(SERIES)
+    first.write_bytes(b"")
+    assert spool.titles(SERIES) == read_titles(second)
+    second.write_bytes(b"noise" * 99)
+    assert spool.titles(SERIES) == AETitles("", "")
 
 
 def test_the_titles_of_a_series_that_is_not_there_are_an_error(spool):

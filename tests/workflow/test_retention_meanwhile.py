@@ -18,7 +18,7 @@ import pytest
 from dicom_node.receive.completion import look
 from dicom_node.results.files import read_predecessor, read_result_set
 from dicom_node.workflow import orders
-from dicom_node.workflow.ledger import Sent, State
+from dicom_node.workflow.ledger import Entry, Sent, State
 from dicom_node.workflow.retention import Holding, What
 from dicom_node.workflow.upkeep import Upkeep
 from tests.workflow.shelf import BOTH, LATER, NOW, UID, Shelf
@@ -85,21 +85,40 @@ def test_a_late_image_of_a_deleted_series_is_not_analysed_by_order_either(
     assert node.jobs.taken == [4, 4]
 
 
-def test_an_order_that_cannot_be_taken_up_keeps_no_other_waiting(shelf: Callable[..., Shelf]) -> None:
+@pytest.mark.parametrize("may_pass", [True, False])
+def test_an_order_that_cannot_be_taken_up_keeps_no_other_waiting(
+    shelf: Callable[..., Shelf], may_pass: bool
+) -> None:
     node = shelf(**BOTH)
     uids = [f"{UID}.{number}" for number in (1, 2)]
     for uid in uids:
         node.receive(1, uid=uid)
         node.enter(State.FAILED, uid=uid)
-    (damaged,) = node.spool.instances(uids[0])
-    damaged.write_bytes(b"")
+    begin, node.jobs.begin = node.jobs.begin, lambda entry, series: refuse(entry, series)
+
+    def refuse(entry: Entry, series: object) -> None:
+        if entry.series_instance_uid == uids[0]:
+            raise OSError(5, "Input/output error") if may_pass else ValueError("Doe^John")
+        begin(entry, series)
+
     assert len(orders.retry_all(node.ledger)) == 2
     Upkeep(None, node.ledger, node.jobs, None, None, node.intake).take_orders()
     assert node.jobs.taken == [1]
     (first,), (second,) = (node.ledger.entries(series_instance_uid=uid) for uid in uids)
-    assert (first.state, second.state) == (State.FAILED, State.WAITING)
-    assert first.detail.startswith("not taken up: ")
-    assert node.ledger.ordered() == ([], [])
+    assert (first.state, first.ordered) == ((State.WAITING, True) if may_pass else (State.FAILED, False))
+    assert (second.state, second.ordered) == (State.WAITING, False)
+    if not may_pass:
+        assert first.detail == "not taken up: error ValueError, see the log"
+
+
+def test_a_damaged_image_keeps_no_series_from_being_taken_or_deleted(shelf: Callable[..., Shelf]) -> None:
+    node = shelf(**BOTH)
+    node.receive(1, 2)
+    node.spool.instances(UID)[0].write_bytes(b"")
+    node.take()
+    assert node.jobs.taken == [2]
+    node.enter(State.DONE, Sent.DONE)
+    assert What.IMAGES in [h.what for h in node.retention.clean(LATER)]
 
 
 def test_an_order_waits_for_the_deletion_of_its_images(shelf: Callable[..., Shelf]) -> None:
