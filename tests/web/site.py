@@ -110,7 +110,7 @@ def serve_site(folder: Path) -> Iterator[Site]:
             "down": ("DOWN", free_port()),
         }
         path = write_configuration(
-            folder / "node.toml", port=dicom_port, models=models, destinations=destinations, quiet_s=8
+            folder / "node.toml", port=dicom_port, models=models, destinations=destinations
         )
         text = path.read_text().replace("[web]\nenabled = false", f"[web]\nport = {web_port}")
         text += f'\n[audit]\nfile = "{folder / AUDIT}"\n'
