@@ -55,6 +55,22 @@ def train(
 
 
 @app.command()
+def average(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, each went on from the one before.")],
+    run: Annotated[Path, typer.Option(help="Folder for the average.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with an index.csv; by default the last run's, in DICOM_NODE_DATA."),
+    ] = None,
+) -> None:
+    """Average the best networks of runs, weight by weight, and choose the threshold for that."""
+    with _told():
+        from training.run import run_average
+
+        run_average(runs, run, data)
+
+
+@app.command()
 def evaluate(
     bundle: Bundle,
     out: Out,

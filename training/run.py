@@ -1,8 +1,9 @@
-"""The command ``train``: read, prepare, train, calibrate, choose the threshold, write what was found."""
+"""The commands ``train`` and ``average``: prepare, train or average, calibrate, choose the threshold."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from dicom_node.analysis.slice_model import calibrated
 from dicom_node.errors import ConfigurationError
+from training.average import average_of, recipe_of
 from training.batches import ValidationBatches
 from training.cases import Case, data_folder, read_cases
-from training.loop import train
+from training.loop import BEST, train
 from training.recipe import Recipe, SourceRecipe, read_recipe
 from training.slices import SliceSet, grid_of, phantom_cases, prepare
 from training.thresholds import (
@@ -74,19 +76,38 @@ def _choice(
     return {"threshold": value, "threshold_rule": SEGMENTER_RULE, "validation_dice_pooled": dice}
 
 
+def _read(recipe: Recipe, data: Path | None) -> tuple[list[list[Case]], list[Case]]:
+    """Give the volumes to train on, by source, and those to validate on."""
+    parts = [_parts(source, data or data_folder() / source.folder) for source in recipe.data.sources]
+    return [training for training, _ in parts], [case for _, judged in parts for case in judged]
+
+
+def _finish(model: keras.Model, recipe: Recipe, cases: list[Case], slices: SliceSet, folder: Path) -> None:
+    result = _threshold(model, recipe, cases, slices)
+    (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    log.info("trained", run=str(folder), **result)
+
+
 def run_training(recipe_file: Path, folder: Path, data: Path | None, until: int | None = None) -> None:
     """Train by a recipe into a run folder; see :mod:`training.loop` for what it will hold."""
     cv2.setNumThreads(1)  # the cores belong to the network
     recipe = read_recipe(recipe_file)
     size, rule = recipe.data.size, recipe.data.normalisation
-    parts = [_parts(source, data or data_folder() / source.folder) for source in recipe.data.sources]
-    patients = prepare([training for training, _ in parts], size, rule)
-    cases = [case for _, judged in parts for case in judged]
-    validation = prepare([cases], size, rule)
+    sources, cases = _read(recipe, data)
+    patients, validation = prepare(sources, size, rule), prepare([cases], size, rule)
     wants_phantoms = recipe.data.phantom.heads > 0 and recipe.data.phantom.share > 0
     phantoms = prepare([phantom_cases(recipe.data.phantom)], size, rule) if wants_phantoms else None
     log.info("prepared", training=len(patients), validation=len(validation), phantoms=len(phantoms or ()))
     model = train(recipe, folder, patients, phantoms, validation, until)
-    result = _threshold(model, recipe, cases, validation)
-    (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    log.info("trained", run=str(folder), **result)
+    _finish(model, recipe, cases, validation, folder)
+
+
+def run_average(runs: Sequence[Path], folder: Path, data: Path | None) -> None:
+    """Average the best networks of runs; ``folder`` gets ``best.keras`` and ``threshold.json``."""
+    recipe = recipe_of(runs)
+    model = average_of(runs)
+    _, cases = _read(recipe, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / BEST)
+    slices = prepare([cases], recipe.data.size, recipe.data.normalisation)
+    _finish(model, recipe, cases, slices, folder)

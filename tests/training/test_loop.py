@@ -1,8 +1,8 @@
 """A real, tiny training: it learns, keeps its best network, and goes on after an interruption.
 
-Covers recipes, the loop with either backend of Keras, the networks' shapes and the choice of a threshold
-at the end. Not covered: a GPU; how good the shipped networks are, which ``python -m training evaluate``
-measures.
+Covers recipes, the loop with either backend of Keras, the networks' shapes, the choice of a threshold
+at the end and the average of runs. Not covered: a GPU; how good the shipped networks are, which
+``python -m training evaluate`` measures.
 """
 
 import csv
@@ -25,7 +25,7 @@ from training.networks.resnet50 import resnet50_unet
 from training.networks.thesis import thesis_detector, thesis_unet
 from training.networks.transfer import take_over
 from training.recipe import read_recipe
-from training.run import run_training
+from training.run import run_average, run_training
 
 UNET = """
 task = "segmenter"
@@ -137,6 +137,49 @@ def test_jax_trains_too_and_tensorflow_goes_on_with_its_network(small_data, tmp_
     run_training(recipe, run, small_data)
     first, second = logged(run, "loss")
     assert second < first
+
+
+@pytest.fixture
+def two_runs(unet_run, small_data, tmp_path) -> list[Path]:
+    """A U-Net's run, and one that goes on from it."""
+    start = f"{{base = 4}}\nstart = {str(unet_run / 'best.keras')!r}"
+    once = UNET.replace("epochs = 6", "epochs = 1").replace("{base = 4}", start)
+    run_training(written(tmp_path, once), tmp_path / "second", small_data)
+    return [unet_run, tmp_path / "second"]
+
+
+@pytest.mark.slow
+def test_the_average_of_two_runs_lies_between_them_and_has_its_own_threshold(two_runs, small_data, tmp_path):
+    run_average(two_runs, tmp_path / "mean", small_data)
+    kernels = [
+        keras.saving.load_model(run / "best.keras", compile=False).get_weights()[0]
+        for run in (*two_runs, tmp_path / "mean")
+    ]
+    assert not np.allclose(kernels[0], kernels[1])
+    np.testing.assert_allclose(kernels[2], (kernels[0] + kernels[1]) / 2, atol=1e-6)
+    assert 0 < json.loads((tmp_path / "mean" / "threshold.json").read_text())["threshold"] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "network", "reason"),
+    [
+        (lambda recipe: recipe.replace("size = 32", "size = 64"), 4, "differ in task, size"),
+        (lambda recipe: recipe, 2, "has another network"),
+        (lambda recipe: recipe, None, r"has no best\.keras"),
+        (lambda recipe: None, 4, "is no run"),
+    ],
+)
+def test_what_has_no_average_is_named(small_data, tmp_path, change, network, reason):
+    for name, text, base in (("a", UNET, 4), ("b", change(UNET), network)):
+        (tmp_path / name).mkdir()
+        if text is not None:
+            stored = read_recipe(written(tmp_path, text)).model_dump_json()
+            (tmp_path / name / "recipe.json").write_text(stored)
+        if base is not None:
+            thesis_unet(32, base=base).save(tmp_path / name / "best.keras")
+    with pytest.raises(ConfigurationError, match=reason):
+        run_average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean", small_data)
+    assert not (tmp_path / "mean").exists()
 
 
 @pytest.mark.slow
