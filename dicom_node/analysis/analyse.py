@@ -40,7 +40,8 @@ def analyse(
     ----------
     volume : of a contrast and plane that the bundle was trained for
     bundle : loaded and proven
-    segment : ``positive`` for the slices that the detector calls positive and their neighbours
+    segment : ``positive`` for the slices that the detector calls positive and their neighbours, into
+        which a lesion may reach, but where none lies alone
     minimum_lesion_ml : smaller regions are not lesions
 
     Returns
@@ -54,7 +55,10 @@ def analyse(
 
     outlined = bundle.segmenter.probabilities(seen, row_mm, column_mm, turn.order(segmented))
     probability = turn.undo(outlined)
-    labels, lesions = find_lesions(volume, probability, bundle.segmenter.threshold, minimum_lesion_ml)
+    on_slices = slice_positive if segment == "positive" else None
+    labels, lesions = find_lesions(
+        volume, probability, bundle.segmenter.threshold, minimum_lesion_ml, on_slices
+    )
     return Findings(
         slice_probability=slice_probability,
         slice_positive=slice_positive,

@@ -16,7 +16,11 @@ _TOUCHING = np.ones((3, 3, 3), bool)  # 26-connected: regions that meet at an ed
 
 
 def find_lesions(
-    volume: MRVolume, probability: NDArray[np.float32], threshold: float, minimum_ml: float
+    volume: MRVolume,
+    probability: NDArray[np.float32],
+    threshold: float,
+    minimum_ml: float,
+    on_slices: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.uint16], tuple[Lesion, ...]]:
     """Separate and measure the connected regions at or above the threshold.
 
@@ -26,6 +30,8 @@ def find_lesions(
     probability : float32, (slices, rows, columns)
     threshold : 0 to 1
     minimum_ml : smaller regions are dropped
+    on_slices : bool, (slices,)
+        A region that reaches none of these is dropped.
 
     Returns
     -------
@@ -35,14 +41,17 @@ def find_lesions(
     """
     regions, count = ndimage.label(probability >= threshold, _TOUCHING)
     sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
-    kept = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] * volume.voxel_ml >= minimum_ml]
+    wanted = sizes * volume.voxel_ml >= minimum_ml
+    if on_slices is not None:
+        wanted &= np.bincount(regions[on_slices].ravel(), minlength=count + 1)[1:] > 0
+    kept = [i for i in np.argsort(-sizes, kind="stable") if wanted[i]]
     numbers = np.zeros(count + 1, np.uint16)
     for number, index in enumerate(kept, start=1):
         numbers[index + 1] = number
     labels = numbers[regions]
     boxes = ndimage.find_objects(labels.astype(np.int32), max_label=len(kept))
     lesions = tuple(
-        _measure(volume, probability, labels == number, box, number)
+        _measure(volume, probability[box], labels[box] == number, box, number)
         for number, box in enumerate(boxes, start=1)
     )
     return labels, lesions
@@ -51,15 +60,15 @@ def find_lesions(
 def _measure(
     volume: MRVolume,
     probability: NDArray[np.float32],
-    mask: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
     box: tuple[slice, slice, slice],
     number: int,
 ) -> Lesion:
-    inside = mask[box]
+    """Measure a lesion from what lies in its box."""
     origin = np.array([side.start for side in box], float)
     voxels = np.argwhere(inside) + origin
     centroid = volume.patient_mm(voxels.mean(axis=0)[None])[0]
-    values = probability[box][inside]
+    values = probability[inside]
     largest = int(np.count_nonzero(inside, axis=(1, 2)).argmax())
     _, row_mm, column_mm = volume.spacing_mm
     long_axis, perpendicular = measure_axes(inside[largest], row_mm, column_mm)

@@ -108,7 +108,7 @@ class Pipeline(Section):
     bundle : folder of ``analysis.models``
     destinations : names; without one the results stay in the node's folder
     segment : slices that the segmenter sees: those the detector calls positive and their
-        neighbours, or all
+        neighbours, where a lesion may end but not lie alone; or all
     minimum_lesion_ml : smaller regions are not reported
     maximum_slices : a larger series gets a failed report
     priority : of its series; where their called AE title has one too, the more urgent of the two

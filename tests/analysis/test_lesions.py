@@ -87,6 +87,15 @@ def test_regions_below_the_smallest_volume_are_dropped() -> None:
     assert not labels.any()
 
 
+def test_a_region_lies_on_a_wanted_slice_or_reaches_one() -> None:
+    shape = (6, 12, 12)
+    probability = _points(shape, (1, 2, 2), (2, 3, 3), (2, 9, 9), (4, 9, 9))
+    wanted = np.arange(6) == 1
+    labels, lesions = find_lesions(volume_of(affine_of(shape=shape), shape), probability, 0.5, 0.0, wanted)
+    assert [lesion.slices for lesion in lesions] == [(1, 2)]
+    assert labels.sum() == 2
+
+
 def _points(shape: tuple[int, int, int], *at: tuple[int, int, int]) -> np.ndarray:
     probability = np.zeros(shape, np.float32)
     for point in at:
