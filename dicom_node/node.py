@@ -35,10 +35,11 @@ from dicom_node.workflow.acceptance import Acceptance
 from dicom_node.workflow.commitments import Commitments
 from dicom_node.workflow.database import Database, Databases
 from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.intake import Intake
 from dicom_node.workflow.lease import Lease
 from dicom_node.workflow.ledger import Ledger
 from dicom_node.workflow.repair import Repair
-from dicom_node.workflow.retention import Housekeeping, Intake, Retention
+from dicom_node.workflow.retention import Housekeeping, Retention
 from dicom_node.workflow.roles import ALL, Role, Roles, executor_of, need_server, works_on
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.stations import Stations

@@ -138,6 +138,10 @@ class Ledger(Book):
             if parcels:
                 _close_when_ended(connection, job_id)  # made again, when all was sent before
 
+    def fail(self, job_id: str, why: str, remedy: str, ticket: str | None = None) -> None:
+        """End a job without a result; as :meth:`update`."""
+        self.update(job_id, State.FAILED, ticket=ticket, outcome=Outcome.FAILED, detail=why, remedy=remedy)
+
     def deliver(self, job_id: str, delivery: Delivery) -> None:
         """Enter how a delivery stands, and close the job when its last one has ended.
 

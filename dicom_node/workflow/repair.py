@@ -108,14 +108,7 @@ class Repair:
         if delivery is None:
             ended = self._engine.ended(f"{job_id}/{entry.ticket}/")
             if ended and ended[0] is Ended.GIVEN_UP:
-                self._ledger.update(
-                    job_id,
-                    State.FAILED,
-                    ticket=entry.ticket,
-                    outcome=Outcome.FAILED,
-                    detail=GIVEN_UP,
-                    remedy=GIVEN_UP_REMEDY,
-                )
+                self._ledger.fail(job_id, GIVEN_UP, GIVEN_UP_REMEDY, entry.ticket)
                 _tell(entry, delivery, GIVEN_UP)
             elif self._ledger.order_job(job_id, "begun anew: its work was lost", entry.ticket):
                 _tell(entry, delivery, "begun anew")

@@ -12,13 +12,12 @@ import structlog
 
 from dicom_node.errors import Cancelled, DestinationUnknown, is_transient, reason, remedy
 from dicom_node.workflow.engine import DurableEngine
+from dicom_node.workflow.intake import Intake
 from dicom_node.workflow.lease import Lease
-from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
+from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent
 from dicom_node.workflow.repair import Repair
-from dicom_node.workflow.retention import Intake
 from dicom_node.workflow.series_job import SeriesJob
 from dicom_node.workflow.watch import GRACE_S
-from dicom_node.workflow.worked import Outcome
 
 EVERY_S = 1.0  # how soon an order is taken up
 REPAIR_EVERY_S = 60.0
@@ -99,14 +98,7 @@ class Upkeep:
 
     def _fail(self, entry: Entry, delivery: Delivery | None, why: str, what_to_do: str) -> None:
         if delivery is None:
-            self._ledger.update(
-                entry.job_id,
-                State.FAILED,
-                ticket=entry.ticket,
-                outcome=Outcome.FAILED,
-                detail=why,
-                remedy=what_to_do,
-            )
+            self._ledger.fail(entry.job_id, why, what_to_do, entry.ticket)
         else:
             given_up = replace(delivery, state=Sent.FAILED, detail=why, remedy=what_to_do)
             self._ledger.deliver(entry.job_id, given_up)

@@ -13,8 +13,9 @@ from dicom_node.receive.instance import Incoming
 from dicom_node.receive.spool import Spool
 from dicom_node.settings import Completion, Destination, Settings
 from dicom_node.settings import Retention as Rules
+from dicom_node.workflow.intake import Intake
 from dicom_node.workflow.ledger import Delivery, Entry, Ledger, Sent, State
-from dicom_node.workflow.retention import Intake, Retention, What
+from dicom_node.workflow.retention import Retention, What
 from dicom_node.workflow.series_job import job_id_of
 from dicom_node.workflow.worked import Outcome
 from tests.receive.images import encode, mr_image

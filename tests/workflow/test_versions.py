@@ -26,8 +26,8 @@ from dicom_node.receive.completion import Completion
 from dicom_node.receive.instance import Incoming
 from dicom_node.settings import Completion as CompletionSettings
 from dicom_node.settings import load_settings
+from dicom_node.workflow.intake import Intake
 from dicom_node.workflow.ledger import ENDED, State
-from dicom_node.workflow.retention import Intake
 from tests.receive.images import encode
 from tests.support.running import free_port, say, wait_for, write_configuration
 from tests.support.spot import image_spot
