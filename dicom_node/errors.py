@@ -28,6 +28,8 @@ Messages name the thing and the remedy and carry no patient data: they reach log
 
 from __future__ import annotations
 
+import errno
+
 
 class NodeError(Exception):
     """Base of every error that the node raises on purpose."""
@@ -145,6 +147,16 @@ class ClassRefused(DeliveryRefused):
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed later: errors of disk and network, too."""
     return isinstance(error, TransientError | OSError)
+
+
+def may_be_read_later(error: BaseException) -> bool:
+    """Whether a file may be in order: a disk, or a lack of descriptors, keeps us from reading it now.
+
+    What pydicom says of a damaged file is no :class:`NodeError`, or an OSError without a number.
+    """
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.ENOENT)
+    return is_transient(error)
 
 
 def reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,11 @@ SENSITIVITY = 0.95
 log = structlog.get_logger(__name__)
 
 
-def _parts(source: SourceRecipe, folder: Path) -> tuple[list[Case], list[Case]]:
-    """Give the volumes of a source to train on and those to validate on."""
-    cases = list(read_cases(folder, "train"))
+def _parts(source: SourceRecipe, folder: Path) -> tuple[Iterable[Case], list[Case]]:
+    """Give the volumes of a source to train on, read when they are wanted, and those to validate on."""
     if not source.validation:
-        return cases, list(read_cases(folder, "val"))
+        return read_cases(folder, "train"), list(read_cases(folder, "val"))
+    cases = list(read_cases(folder, "train"))
     absent = set(source.validation) - {case.patient for case in cases}
     if absent:
         raise ConfigurationError(f"{folder} has no patient {min(absent)!r} in its split 'train'")
@@ -76,7 +76,7 @@ def _choice(
     return {"threshold": value, "threshold_rule": SEGMENTER_RULE, "validation_dice_pooled": dice}
 
 
-def _read(recipe: Recipe, data: Path | None) -> tuple[list[list[Case]], list[Case]]:
+def _read(recipe: Recipe, data: Path | None) -> tuple[list[Iterable[Case]], list[Case]]:
     """Give the volumes to train on, by source, and those to validate on."""
     parts = [_parts(source, data or data_folder() / source.folder) for source in recipe.data.sources]
     return [training for training, _ in parts], [case for _, judged in parts for case in judged]

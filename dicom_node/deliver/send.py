@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import structlog
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.errors import ClassRefused, DeliveryRefused, PermanentError
+from dicom_node.errors import ClassRefused, DeliveryRefused, PermanentError, may_be_read_later
 
 # Status and failure reasons of a store, alike in C-STORE and STOW-RS (PS3.4 B.2.3, PS3.7 C, PS3.18 I.2.2)
 DUPLICATE = 0x0111  # it has the instance: done
@@ -62,8 +61,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (InvalidDicomError, AttributeError, EOFError, OSError) as error:
-        # pydicom's own have no number
-        if isinstance(error, OSError) and error.errno is not None and error.errno != errno.ENOENT:
+        if may_be_read_later(error):
             raise
         raise PermanentError(f"{path} is no DICOM file") from None
 

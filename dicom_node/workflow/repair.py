@@ -20,7 +20,6 @@ all of them again.
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,7 +29,7 @@ from pathlib import Path
 import structlog
 from pydicom import dcmread
 
-from dicom_node.errors import Cancelled, DestinationUnknown, is_transient
+from dicom_node.errors import Cancelled, DestinationUnknown, may_be_read_later
 from dicom_node.results.files import result_object
 from dicom_node.results.result_set import Kind, ResultObject
 from dicom_node.settings import Settings
@@ -150,7 +149,7 @@ class Repair:
                 summary = json.loads(path.read_text())
                 self._enter(job_id, summary, path.parent)
             except Exception as error:  # not ours, of an earlier release, or damaged: the others are wanted
-                if _may_pass(error):
+                if may_be_read_later(error):
                     raise
                 log.warning("result_not_entered", job=job_id, error=type(error).__name__)
 
@@ -178,13 +177,6 @@ class Repair:
             if self._engine.ended(f"{job_id}/{delivery.destination}/") == (Ended.WELL, Sent.DONE):
                 self._ledger.deliver(job_id, replace(delivery, state=Sent.DONE))
         log.warning("book_repaired", job=job_id, done="entered again from its result")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the next start may meet a file in order: pydicom's errors of damage have no number."""
-    if isinstance(error, OSError):
-        return error.errno not in (None, errno.ENOENT)
-    return is_transient(error)
 
 
 def _object(kind: Kind, path: Path) -> ResultObject:

@@ -24,11 +24,17 @@ from dicom_node.workflow.upkeep import Upkeep
 from tests.workflow.shelf import BOTH, LATER, NOW, UID, Shelf
 
 
-def test_a_late_image_of_a_deleted_series_is_told_of_and_not_analysed(shelf: Callable[..., Shelf]) -> None:
+def with_series_deleted(shelf: Callable[..., Shelf]) -> Shelf:
+    """A node that has deleted a series of three images, and its results."""
     node = shelf(**BOTH)
     node.receive(1, 2, 3)
     node.enter(State.DONE, Sent.DONE)
     node.retention.clean(LATER)
+    return node
+
+
+def test_a_late_image_of_a_deleted_series_is_told_of_and_not_analysed(shelf: Callable[..., Shelf]) -> None:
+    node = with_series_deleted(shelf)
     node.receive(4)
     node.take()
     assert node.jobs.taken == []
@@ -60,10 +66,7 @@ def ordered(node: Shelf) -> list[bool]:
 def test_a_late_image_of_a_deleted_series_is_not_analysed_by_order_either(
     shelf: Callable[..., Shelf], order: str
 ) -> None:
-    node = shelf(**BOTH)
-    node.receive(1, 2, 3)
-    node.enter(State.DONE, Sent.DONE)
-    node.retention.clean(LATER)
+    node = with_series_deleted(shelf)
     node.receive(4)
     node.take()
     if order == "all":
@@ -138,10 +141,7 @@ def test_an_order_waits_for_the_deletion_of_its_images(shelf: Callable[..., Shel
 
 
 def test_a_deleted_series_that_comes_again_in_part_is_nothing_new(shelf: Callable[..., Shelf]) -> None:
-    node = shelf(**BOTH)
-    node.receive(1, 2, 3)
-    node.enter(State.DONE, Sent.DONE)
-    node.retention.clean(LATER)
+    node = with_series_deleted(shelf)
     node.receive(2)
     node.take()
     assert node.jobs.taken == []
